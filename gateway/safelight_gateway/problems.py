@@ -1,0 +1,153 @@
+"""Errors as OpenAI's clients read them: a status, and a body ``{"error": {...}}``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from safelight.errors import (
+    ContentBlocked,
+    GenerationFailed,
+    InvalidRequest,
+    SafelightError,
+    ScreeningUnavailable,
+)
+from safelight.policy import Decision, Policy
+from starlette.responses import Response
+
+from .refusals import explain, receipt
+
+RETRY_SCREENING_S = 30
+"""What a client is told to wait before it asks again after a fault of ours, in seconds."""
+
+# What the library calls a field, where a client knows it by another name.
+_FIELDS = {"width": "size", "height": "size", "steps": "num_inference_steps"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole response, as it can be kept and sent again."""
+
+    status: int
+    body: bytes
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self, **more: str) -> Response:
+        """Return it as a response; ``more`` are further headers, underscores standing for hyphens."""
+        headers = dict(self.headers) | {name.replace("_", "-"): value for name, value in more.items()}
+        return Response(self.body, self.status, headers, self.media_type)
+
+
+class Problem(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: The HTTP status.
+        code: Stable, for programs.
+        message: For people. It repeats nothing that the client wrote but the names of fields.
+        type: The family, in OpenAI's words.
+        param: The field at fault.
+        headers: Further headers.
+        details: Further members of the error object.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self._error = {"message": message, "type": type, "param": param, "code": code, **(details or {})}
+
+    def reply(self) -> Reply:
+        """Return the response."""
+        return Reply(self.status, json.dumps({"error": self._error}).encode(), headers=self.headers)
+
+
+def problem_of(error: SafelightError, policy: Policy, *, appeal: str = "") -> Problem:
+    """Return what a client is told about an error of the library.
+
+    Args:
+        error: What was raised.
+        policy: Its titles and advice explain a refusal.
+        appeal: Who to turn to about a decision.
+    """
+    if isinstance(error, ContentBlocked):
+        return _blocked(error.decision, policy, appeal)
+    if isinstance(error, ScreeningUnavailable):
+        return _unavailable(error.decision)
+    if isinstance(error, InvalidRequest):
+        name = _FIELDS.get(error.field, error.field)
+        return Problem(400, "invalid_value", str(error), param=name)
+    if isinstance(error, GenerationFailed):
+        # Not to be retried by the client by itself: each try costs a judge and a whole generation.
+        return Problem(
+            500,
+            "generation_failed",
+            "The picture could not be made. Your prompt was allowed; the generator failed.",
+            type="server_error",
+            headers={"x-should-retry": "false"},
+        )
+    return unexpected()
+
+
+def unexpected() -> Problem:
+    """Return what a client is told about an error that nobody foresaw: nothing of it."""
+    return Problem(500, "internal_error", "Something failed on our side.", type="server_error")
+
+
+def _blocked(decision: Decision, policy: Policy, appeal: str) -> Problem:
+    return Problem(
+        400,
+        "moderation_blocked",
+        explain(decision, policy, appeal=appeal),
+        type="image_generation_user_error",
+        headers={
+            # It would be judged and blocked again.
+            "x-should-retry": "false",
+            "x-request-id": decision.request_id,
+            "x-safelight-decision": decision.id,
+            "x-safelight-screens": receipt(**{str(decision.stage): decision.screens}),
+        },
+        details={
+            "moderation_details": {
+                "categories": list(decision.categories),
+                "moderation_stage": "input" if decision.index is None else "output",
+            },
+            **_about(decision),
+            "appeal_id": decision.id,
+        },
+    )
+
+
+def _unavailable(decision: Decision | None) -> Problem:
+    headers = {"retry-after": str(RETRY_SCREENING_S), "x-should-retry": "false"}
+    if decision is not None:
+        headers |= {"x-request-id": decision.request_id, "x-safelight-decision": decision.id}
+    return Problem(
+        503,
+        "screening_unavailable",
+        "Screening is not possible now, so nothing was released. This says nothing about your request; try again later.",
+        type="server_error",
+        headers=headers,
+        details=_about(decision) if decision is not None else {"reason_code": "screening_unavailable"},
+    )
+
+
+def _about(decision: Decision) -> dict[str, object]:
+    return {
+        "request_id": decision.request_id,
+        "decision_id": decision.id,
+        "reason_code": str(decision.reason),
+        "stage": str(decision.stage),
+    }

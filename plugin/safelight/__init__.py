@@ -1,0 +1,54 @@
+"""Safelight stands between people and a diffusion model: prompts are read, pictures are looked at, refusals say why."""
+
+from .config import build, read_settings
+from .errors import (
+    ConfigError,
+    ContentBlocked,
+    GenerationFailed,
+    InvalidRequest,
+    MissingExtra,
+    SafelightError,
+    ScreeningUnavailable,
+    StoreUnavailable,
+    UnjudgedChannel,
+    UnscreenedPipeline,
+)
+from .guard import Admission, Creation, Guard, GuardSettings, Picture
+from .normalise import View
+from .pipeline import protect
+from .policy import Action, Decision, Policy, Reason
+from .request import GenerationRequest, Principal, Turn
+from .verdict import Category, Outcome, Stage, Verdict
+
+__all__ = [
+    "Action",
+    "Admission",
+    "Category",
+    "ConfigError",
+    "ContentBlocked",
+    "Creation",
+    "Decision",
+    "GenerationFailed",
+    "GenerationRequest",
+    "Guard",
+    "GuardSettings",
+    "InvalidRequest",
+    "MissingExtra",
+    "Outcome",
+    "Picture",
+    "Policy",
+    "Principal",
+    "Reason",
+    "SafelightError",
+    "ScreeningUnavailable",
+    "Stage",
+    "StoreUnavailable",
+    "Turn",
+    "UnjudgedChannel",
+    "UnscreenedPipeline",
+    "Verdict",
+    "View",
+    "build",
+    "protect",
+    "read_settings",
+]

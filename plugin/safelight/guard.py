@@ -1,0 +1,397 @@
+"""Conducts one request: reserve, screen the prompt, rule, generate, screen the pictures, rule, release.
+
+Nothing here judges. The guard asks screens, hands their evidence to the policy, writes the ruling to the store, and
+lets a picture out only if the store then says that it may leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from PIL import Image
+
+from .encoding import Encoded, encode_raw, sha256_hex
+from .errors import (
+    ConfigError,
+    ContentBlocked,
+    GenerationFailed,
+    SafelightError,
+    ScreeningUnavailable,
+)
+from .generators import Generator, Progress
+from .policy import Action, Decision, Policy, Reason
+from .request import GenerationRequest, Turn
+from .screens import ImageScreen, PromptScreen
+from .store import Store
+from .verdict import Outcome, Stage, Verdict
+
+logger = logging.getLogger("safelight")
+
+Encoder = Callable[[Image.Image], Encoded]
+Clock = Callable[[], datetime]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request whose prompt was allowed.
+
+    Args:
+        request: What was asked.
+        decision: The ruling on the prompt, already in the store.
+        history: The person's turns before it, oldest first.
+    """
+
+    request: GenerationRequest
+    decision: Decision
+    history: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One ruled-on picture of a batch.
+
+    Args:
+        decision: The ruling, already in the store.
+        encoded: The bytes to deliver and what they show, or None where the picture is withheld.
+    """
+
+    decision: Decision
+    encoded: Encoded | None
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What came of a request.
+
+    Args:
+        admission: The request and the ruling on its prompt.
+        pictures: One entry a picture, in the order of generation; at least one was released.
+    """
+
+    admission: Admission
+    pictures: tuple[Picture, ...]
+
+    @property
+    def released(self) -> tuple[Encoded, ...]:
+        """The pictures that may be delivered, in order."""
+        return tuple(picture.encoded for picture in self.pictures if picture.encoded is not None)
+
+    @property
+    def withheld(self) -> tuple[int, ...]:
+        """The places of the pictures that were withheld."""
+        return tuple(place for place, picture in enumerate(self.pictures) if picture.encoded is None)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """Limits of a guard.
+
+    Args:
+        history_turns: How many of a person's past turns the screens are shown.
+        screen_deadline_s: Seconds after which a screen that has not answered counts as timed out. Judges have
+            shorter deadlines of their own; this one is for everything that hangs.
+        alert_contact: Who is named in the log when the gravest category is met. Empty: nobody was configured.
+    """
+
+    history_turns: int = 20
+    screen_deadline_s: float = 60.0
+    alert_contact: str = ""
+
+
+class Guard:
+    """Conducts requests through screens, policy and store. Safe for many requests at a time on one event loop.
+
+    Args:
+        policy: Rules on evidence.
+        store: Remembers.
+        prompt_screens: Asked in this order; the first block ends the asking. Put the quick and local ones first.
+        image_screens: Each is asked about every picture.
+        settings: Limits.
+        clock: The current time, with time zone.
+
+    Raises:
+        ConfigError: If two screens of a stage share a name. A stage without screens is ruled unavailable, always.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        store: Store,
+        *,
+        prompt_screens: Sequence[PromptScreen],
+        image_screens: Sequence[ImageScreen],
+        settings: GuardSettings | None = None,
+        clock: Clock = lambda: datetime.now(UTC),
+    ) -> None:
+        for stage, screens in (("prompt_screens", prompt_screens), ("image_screens", image_screens)):
+            names = [screen.name for screen in screens]
+            if len(set(names)) != len(names):
+                raise ConfigError(f"{stage}: two screens share a name; give one of them another 'name'")
+        self.policy = policy
+        self.store = store
+        self.prompt_screens = tuple(prompt_screens)
+        self.image_screens = tuple(image_screens)
+        self.settings = settings or GuardSettings()
+        self._clock = clock
+
+    async def create(
+        self,
+        request: GenerationRequest,
+        generator: Generator,
+        *,
+        encode: Encoder = encode_raw,
+        progress: Progress = lambda done, total: None,
+    ) -> Creation:
+        """Conduct a request from the prompt to pictures that may be delivered.
+
+        Args:
+            request: What is asked.
+            generator: Makes the pictures; it is not called unless the prompt was allowed.
+            encode: Makes of a picture the bytes that are delivered; the screens look at what those bytes show.
+            progress: Called from the generator's thread with (steps done, steps in all).
+
+        Raises:
+            ContentBlocked: If the prompt or every picture is blocked.
+            ScreeningUnavailable: If a screen or the store failed.
+            GenerationFailed: If the generator failed.
+        """
+        admission = await self.admit(request)
+        stop = threading.Event()
+
+        def report(done: int, total: int) -> None:
+            # A thread cannot be cancelled from outside, so it is asked at every step.
+            if stop.is_set():
+                raise GenerationFailed("stopped: nobody waits for the pictures any more")
+            progress(done, total)
+
+        try:
+            images = await asyncio.to_thread(generator.generate, request, report)
+            if len(images) != request.n:
+                raise GenerationFailed(f"the generator made {len(images)} pictures instead of {request.n}")
+            encoded = await asyncio.to_thread(lambda: [encode(image) for image in images])
+        except BaseException as error:
+            # Whatever happened, a client that left included: the turn is closed, and what was asked stays in it.
+            stop.set()
+            await asyncio.shield(self._close(admission.decision.request_id))
+            if isinstance(error, SafelightError) or not isinstance(error, Exception):
+                raise
+            logger.error("generator %s failed: %s", generator.name, type(error).__name__)
+            raise GenerationFailed("the generator failed") from error
+        creation = Creation(admission, await self.inspect(admission, encoded))
+        if not creation.released:
+            decisions = [picture.decision for picture in creation.pictures]
+            raise ContentBlocked(max(decisions, key=lambda decision: decision.reason is Reason.RESTRICTED))
+        return creation
+
+    async def admit(self, request: GenerationRequest) -> Admission:
+        """Reserve a turn, screen the prompt with the person's history, rule, and record the ruling.
+
+        Raises:
+            ContentBlocked: If the policy blocks the prompt.
+            ScreeningUnavailable: If a screen or the store failed.
+        """
+        request_id = "req_" + secrets.token_hex(16)
+        history = await self._in_store(
+            lambda: self.store.reserve(request_id, request, at=self._clock(), limit=self.settings.history_turns)
+        )
+        try:
+            decision = await self.judge_prompt(request, history, request_id=request_id)
+            await self._record(decision)
+        except BaseException:
+            await asyncio.shield(self._close(request_id))
+            raise
+        self._raise_unless_allowed(decision)
+        return Admission(request, decision, history)
+
+    async def judge_prompt(
+        self, request: GenerationRequest, history: tuple[Turn, ...] = (), *, request_id: str = ""
+    ) -> Decision:
+        """Screen a prompt and rule on it. Nothing is recorded, so nothing can be released on the strength of it."""
+        verdicts: list[Verdict] = []
+        for screen in self.prompt_screens:
+            verdicts.append(await self._ask_about_prompt(screen, request, history))
+            found = self._rule_on_prompt(request_id, verdicts)
+            if not found.allows and not found.is_fault:
+                # No later screen could overturn it, and a judge that is not asked costs nothing.
+                break
+        # Without a screen there is no evidence, and the policy rules that as a failure.
+        return self._rule_on_prompt(request_id, verdicts)
+
+    async def inspect(self, admission: Admission, items: Sequence[Encoded]) -> tuple[Picture, ...]:
+        """Screen what was made for an admitted request, rule on each picture alone, and release what may leave.
+
+        Args:
+            admission: The request, whose prompt was allowed.
+            items: The bytes that would be delivered, each with the picture that they show.
+
+        Returns:
+            One entry a picture, in order; all of them may be withheld.
+
+        Raises:
+            ScreeningUnavailable: If a screen or the store failed; then none is released.
+        """
+        if not items:
+            raise GenerationFailed("there is no picture to screen")
+        try:
+            decisions = await self.judge_images(
+                items, admission.request, admission.history, request_id=admission.decision.request_id
+            )
+            for decision in decisions:
+                await self._record(decision)
+        except BaseException:
+            await asyncio.shield(self._close(admission.decision.request_id))
+            raise
+        for decision in decisions:
+            if decision.is_fault:
+                self._raise_unless_allowed(decision)
+        return tuple(
+            [
+                Picture(decision, await self._release(admission, decision, item) if decision.allows else None)
+                for decision, item in zip(decisions, items, strict=True)
+            ]
+        )
+
+    async def judge_images(
+        self,
+        items: Sequence[Encoded],
+        request: GenerationRequest,
+        history: tuple[Turn, ...] = (),
+        *,
+        request_id: str = "",
+    ) -> list[Decision]:
+        """Screen pictures and rule on each. Nothing is recorded, so nothing can be released on the strength of it."""
+        shown = [item.image for item in items]
+        by_screen = [await self._ask_about_images(screen, shown, request, history) for screen in self.image_screens]
+        return [
+            self._rule_on_image(request_id, place, item, [verdicts[place] for verdicts in by_screen])
+            for place, item in enumerate(items)
+        ]
+
+    async def abandon(self, admission: Admission) -> None:
+        """Settle an admitted request that ends without pictures, because its generation failed or was stopped."""
+        await self._close(admission.decision.request_id)
+
+    async def _release(self, admission: Admission, decision: Decision, item: Encoded) -> Encoded:
+        """Return the picture if the store holds the proof that it may leave. The one way out."""
+        digest = sha256_hex(item.data)
+        proven = await self._in_store(
+            lambda: self.store.is_releasable(admission.decision.request_id, digest, decision.policy)
+        )
+        if not proven:
+            raise ScreeningUnavailable("the store holds no proof for this picture", decision)
+        return item
+
+    async def _ask_about_prompt(
+        self, screen: PromptScreen, request: GenerationRequest, history: tuple[Turn, ...]
+    ) -> Verdict:
+        found = await self._ask(screen.name, Stage.PROMPT, 1, lambda: _one(screen.screen_prompt(request, history)))
+        return found[0]
+
+    async def _ask_about_images(
+        self,
+        screen: ImageScreen,
+        images: Sequence[Image.Image],
+        request: GenerationRequest,
+        history: tuple[Turn, ...],
+    ) -> Sequence[Verdict]:
+        # A copy for each screen: one that draws on a picture must change neither the next one's nor the delivered.
+        return await self._ask(
+            screen.name,
+            Stage.IMAGE,
+            len(images),
+            lambda: screen.screen_images([image.copy() for image in images], request, history),
+        )
+
+    async def _ask(
+        self, name: str, stage: Stage, count: int, ask: Callable[[], Awaitable[Sequence[Verdict]]]
+    ) -> Sequence[Verdict]:
+        """Ask a screen, and turn whatever goes wrong into failed verdicts: the one place where screens fail closed."""
+        started = time.perf_counter()
+        outcome, reason = Outcome.FAILED, ""
+        try:
+            async with asyncio.timeout(self.settings.screen_deadline_s):
+                found = tuple(await ask())
+            if time.perf_counter() - started > self.settings.screen_deadline_s:
+                # A screen that never gave the event loop a turn could not be interrupted; it is late all the same.
+                raise TimeoutError
+            if len(found) == count and all(
+                isinstance(verdict, Verdict) and verdict.screen == name and verdict.stage is stage for verdict in found
+            ):
+                return found
+            reason = "answered with something else than one verdict of its own for each thing it was shown"
+        except TimeoutError:
+            outcome, reason = Outcome.TIMEOUT, "deadline"
+        except Exception as error:
+            # The type alone: a message could carry the prompt into the log and the store.
+            reason = type(error).__name__
+        logger.error("screen %s failed at the %s stage: %s", name, stage, reason)
+        ms = (time.perf_counter() - started) * 1000
+        return [Verdict(screen=name, stage=stage, outcome=outcome, reason=reason, ms=ms)] * count
+
+    def _rule_on_prompt(self, request_id: str, verdicts: Sequence[Verdict]) -> Decision:
+        return self.policy.decide(
+            verdicts,
+            id=_decision_id(),
+            request_id=request_id,
+            stage=Stage.PROMPT,
+            created=self._clock(),
+            expected=[screen.name for screen in self.prompt_screens],
+        )
+
+    def _rule_on_image(self, request_id: str, place: int, item: Encoded, verdicts: Sequence[Verdict]) -> Decision:
+        return self.policy.decide(
+            verdicts,
+            id=_decision_id(),
+            request_id=request_id,
+            stage=Stage.IMAGE,
+            created=self._clock(),
+            expected=[screen.name for screen in self.image_screens],
+            index=place,
+            image_sha256=sha256_hex(item.data),
+        )
+
+    async def _record(self, decision: Decision) -> None:
+        await self._in_store(lambda: self.store.record(decision))
+        if decision.reason is Reason.RESTRICTED:
+            logger.critical(
+                "restricted decision %s is held; it needs %s",
+                decision.id,
+                self.settings.alert_contact or "a trained person, and none is configured (alert_contact)",
+            )
+
+    async def _close(self, request_id: str) -> None:
+        """Settle the turn of a request that ends without a ruling of its own."""
+        try:
+            await self._in_store(lambda: self.store.settle(request_id, None))
+        except ScreeningUnavailable:
+            # Already on the way to an error; a turn that stays as it was releases nothing.
+            logger.error("the store did not take how request %s ended", request_id)
+
+    async def _in_store(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.to_thread(work)
+
+    @staticmethod
+    def _raise_unless_allowed(decision: Decision) -> None:
+        if decision.is_fault:
+            failed = [verdict for verdict in decision.verdicts if verdict.outcome is not Outcome.OK]
+            names = ", ".join(f"{verdict.screen} ({verdict.outcome})" for verdict in failed)
+            raise ScreeningUnavailable(f"screening is not possible now: {names or 'a screen did not answer'}", decision)
+        if decision.action is Action.BLOCK:
+            raise ContentBlocked(decision)
+
+
+async def _one(verdict: Awaitable[Verdict]) -> Sequence[Verdict]:
+    return [await verdict]
+
+
+def _decision_id() -> str:
+    return "dec_" + secrets.token_hex(16)

@@ -1,0 +1,53 @@
+"""A list of terms that an operator forbids, found through the normaliser's disguises.
+
+What is covered: each term as a whole word or phrase, in any view of any channel (see ``normalise``).
+What is not covered: synonyms, other languages, meaning, words split over several requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..errors import ConfigError
+from ..normalise import fold
+from ..request import GenerationRequest, Turn
+from ..verdict import Stage, Verdict
+
+
+class TermsScreen:
+    """Scores 1.0 in ``category`` where a term stands in any view, else 0.0.
+
+    Args:
+        terms: Words or phrases, compared after the same folding that the views went through.
+        category: The category they count for.
+        name: How the screen signs its verdicts.
+
+    Raises:
+        ConfigError: If the list is empty, or a term folds to nothing.
+    """
+
+    def __init__(self, *, terms: Sequence[str], category: str, name: str = "terms") -> None:
+        if isinstance(terms, str) or not terms or not all(isinstance(term, str) for term in terms):
+            raise ConfigError("terms: must be a list of at least one text")
+        folded = [fold(term) for term in terms]
+        if not all(folded):
+            raise ConfigError("terms: a term has no letters or digits left after folding")
+        self.name = name
+        self._category = category
+        # Longest first, so that a phrase is found before a word in it. Escaped: a term is no pattern.
+        choices = "|".join(re.escape(term) for term in sorted(folded, key=len, reverse=True))
+        self._pattern = re.compile(rf"(?<!\w)(?:{choices})(?!\w)")
+
+    async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
+        """Look for the terms in every view of every channel."""
+        for channel, found in request.views.items():
+            for view in found:
+                if self._pattern.search(view.text):
+                    return self._verdict(1.0, f"term in {channel}, view {view.kind}")
+        return self._verdict(0.0, "")
+
+    def _verdict(self, score: float, reason: str) -> Verdict:
+        return Verdict(
+            screen=self.name, stage=Stage.PROMPT, scores={self._category: score}, reason=reason, model="terms"
+        )

@@ -1,0 +1,102 @@
+"""How decisions, turns and keys look as rows; the same for every database."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ..policy import Action, Decision, Reason
+from ..request import Turn
+from ..verdict import Stage, Verdict
+from . import APIKey
+
+TOKEN_PREFIX = "sl-"  # noqa: S105  (how a key starts, no key)
+FAULT = "fault"
+PENDING = "pending"
+
+
+def new_key(name: str, at: datetime, pepper: bytes) -> tuple[APIKey, str, str]:
+    """Return a new key, its token, and the digest that is stored in the token's place."""
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    key = APIKey(id="key_" + secrets.token_hex(8), name=name, prefix=token[:8], created=at)
+    return key, token, digest(token, pepper)
+
+
+def digest(token: str, pepper: bytes) -> str:
+    """Return what is stored of a token: its HMAC-SHA256 under the store's secret."""
+    # 'replace': a token with bytes that are no text is unknown, not an error.
+    return hmac.new(pepper, token.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def decision_row(decision: Decision) -> dict[str, Any]:
+    """Return a decision as a row of plain columns."""
+    return {
+        "id": decision.id,
+        "request_id": decision.request_id,
+        "stage": str(decision.stage),
+        "action": str(decision.action),
+        "reason": str(decision.reason),
+        "categories": json.dumps(decision.categories),
+        "policy": decision.policy,
+        "verdicts": json.dumps([verdict.as_dict() for verdict in decision.verdicts]),
+        "created": stamp(decision.created),
+        "picture_index": decision.index,
+        "image_sha256": decision.image_sha256,
+        "hold": int(decision.reason is Reason.RESTRICTED),
+    }
+
+
+def decision_of(row: Mapping[str, Any]) -> Decision:
+    """Return the decision that a row holds."""
+    return Decision(
+        id=row["id"],
+        request_id=row["request_id"],
+        stage=Stage(row["stage"]),
+        action=Action(row["action"]),
+        reason=Reason(row["reason"]),
+        categories=tuple(json.loads(row["categories"])),
+        policy=row["policy"],
+        verdicts=tuple(Verdict.from_dict(item) for item in json.loads(row["verdicts"])),
+        created=datetime.fromisoformat(row["created"]),
+        index=row["picture_index"],
+        image_sha256=row["image_sha256"],
+    )
+
+
+def turn_of(row: Mapping[str, Any]) -> Turn:
+    """Return the turn that a row holds. A pending or faulty turn has no ruling."""
+    action = None if row["state"] in (PENDING, FAULT) else Action(row["state"])
+    return Turn(texts=json.loads(row["texts"]), at=datetime.fromisoformat(row["created"]), action=action)
+
+
+def key_of(row: Mapping[str, Any]) -> APIKey:
+    """Return the key that a row holds."""
+    revoked = row["revoked"]
+    return APIKey(
+        id=row["id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        created=datetime.fromisoformat(row["created"]),
+        revoked=datetime.fromisoformat(revoked) if revoked else None,
+    )
+
+
+def state_after(decision: Decision) -> str:
+    """Return what a decision makes of its turn."""
+    return FAULT if decision.is_fault else str(decision.action)
+
+
+def stamp(at: datetime) -> str:
+    """Return a time as text that sorts by time: ISO 8601 in UTC with microseconds.
+
+    Raises:
+        ValueError: If the time has no time zone.
+    """
+    if at.tzinfo is None:
+        raise ValueError("a stored time needs a time zone")
+    return at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,330 @@
+"""SafetyCheckerScreen against diffusers' real class, small and with random weights, loaded through the real path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPImageProcessorPil
+
+from picture_fakes import AWKWARD_SIZES, a_request, noise
+from safelight.errors import ConfigError
+from safelight.screens import ImageScreen
+from safelight.screens.safety_checker import MODEL, REVISION, SafetyCheckerScreen, graded, margins
+
+SIDE = 32
+WEIGHTS = "safety_checker/model.safetensors"
+
+
+def a_checker() -> Any:
+    """Return the real class over a CLIP of two layers with random, reproducible weights."""
+    torch.manual_seed(7)
+    config = CLIPConfig(
+        text_config={"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "vocab_size": 8, "hidden_size": 8}
+        | {"intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1},
+        vision_config={"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        | {"image_size": SIDE, "patch_size": 8},
+        projection_dim=16,
+    )
+    checker = StableDiffusionSafetyChecker(config)
+    for parameter in checker.parameters():
+        parameter.data = torch.randn_like(parameter) * 0.3
+    return checker.eval()
+
+
+def some_pictures(count: int) -> list[Image.Image]:
+    """Return coarse random squares; they differ far more in a random CLIP than fine noise does."""
+    return [noise(2 + k % 5, 2 + k % 5, seed=k).resize((48, 48), Image.Resampling.BICUBIC) for k in range(count)]
+
+
+def set_limits(checker: Any, pictures: list[Image.Image]) -> None:
+    """Place the limits so that about half of the pictures are flagged, and half meet a special-care concept."""
+    pixels = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SIDE)(pictures, return_tensors="pt")
+    with torch.no_grad():
+        embeds = checker.visual_projection(checker.vision_model(pixels.pixel_values)[1])
+        normal = torch.nn.functional.normalize
+        cosines = normal(embeds) @ normal(checker.concept_embeds).T
+        special = normal(embeds) @ normal(checker.special_care_embeds).T
+    checker.concept_embeds_weights.data = torch.quantile(cosines, 0.95, dim=0)
+    checker.special_care_embeds_weights.data = torch.quantile(special, 0.8, dim=0)
+
+
+def save(folder: Path, checker: Any) -> Path:
+    """Save as a Stable Diffusion pipeline lays them out, with a processor file in the words of 2022."""
+    checker.save_pretrained(folder / "safety_checker")
+    (folder / "feature_extractor").mkdir()
+    described = {
+        "crop_size": SIDE,
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "resample": 3,
+        "size": SIDE,
+    }
+    (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(described))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checker = a_checker()
+    set_limits(checker, some_pictures(80))
+    return save(tmp_path_factory.mktemp("pipeline"), checker)
+
+
+@pytest.fixture(scope="module")
+def screen(folder: Path) -> SafetyCheckerScreen:
+    return SafetyCheckerScreen(model=str(folder))
+
+
+async def sexual(screen: SafetyCheckerScreen, *images: Image.Image) -> list[float]:
+    return [verdict.scores["sexual"] for verdict in await screen.screen_images(images, a_request(), ())]
+
+
+def own_flags(folder: Path, pictures: list[Image.Image]) -> list[bool]:
+    """Ask the class itself, over pixels prepared without the screen's code."""
+    checker = StableDiffusionSafetyChecker.from_pretrained(folder / "safety_checker").eval()
+    small = np.stack([np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float64) / 255 for p in pictures])
+    pixels = (small - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
+    clip_input = torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))
+    _, flags = checker(clip_input=clip_input, images=np.zeros((len(pictures), 4, 4, 3)))
+    return list(flags)
+
+
+def test_is_an_image_screen(screen: SafetyCheckerScreen) -> None:
+    assert isinstance(screen, ImageScreen)
+    assert screen.name == "safety_checker"
+
+
+async def test_half_a_point_is_exactly_the_classs_own_flag(screen: SafetyCheckerScreen, folder: Path) -> None:
+    pictures = some_pictures(80)
+    flags = own_flags(folder, pictures)
+    scores = await sexual(screen, *pictures)
+
+    assert [score >= 0.5 for score in scores] == flags
+    # Both answers occur, else the line above proves little.
+    assert 10 <= sum(flags) <= 70
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_rule_is_the_classs_own_for_any_cosines(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    checker = a_bare_checker(random)
+    embeds = random.normal(size=(20, 4)).astype(np.float32)
+    _, flags = checker(clip_input=torch.from_numpy(embeds), images=np.zeros((20, 2, 2, 3)))
+
+    special, concepts = (cosines(embeds, e) for e in (checker.special_care_embeds, checker.concept_embeds))
+    limits = checker.special_care_embeds_weights.numpy(), checker.concept_embeds_weights.numpy()
+    found = margins(special, limits[0], concepts, limits[1])
+
+    assert [graded(float(margin)) >= 0.5 for margin in found] == list(flags)
+
+
+def a_bare_checker(random: np.random.Generator) -> Any:
+    """Return the class's rule alone: it takes embeddings for pixels."""
+
+    class Echo(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> tuple[None, torch.Tensor]:
+            return None, pixels
+
+    checker = StableDiffusionSafetyChecker.__new__(StableDiffusionSafetyChecker)
+    torch.nn.Module.__init__(checker)
+    checker.vision_model, checker.visual_projection = Echo(), torch.nn.Identity()
+    for name, count in (("concept_embeds", 17), ("special_care_embeds", 3)):
+        setattr(checker, name, torch.from_numpy(random.normal(size=(count, 4)).astype(np.float32)))
+        limits = random.uniform(0.6, 1.0, count).astype(np.float32)
+        setattr(checker, f"{name}_weights", torch.from_numpy(limits))
+    return checker
+
+
+def cosines(embeds: np.ndarray[Any, Any], others: torch.Tensor) -> np.ndarray[Any, Any]:
+    normal = torch.nn.functional.normalize
+    return (normal(torch.from_numpy(embeds)) @ normal(others).T).numpy()
+
+
+@pytest.mark.parametrize(
+    ("special", "concept", "expected"),
+    [
+        (0.1, 0.2, 0.0),
+        (0.1, 0.2004, 0.0),
+        (0.1, 0.201, 0.001),
+        (0.5, 0.2, 0.01),
+        (0.2, 0.195, -0.005),
+        (0.5, 0.1, -0.09),
+    ],
+    ids=["at the limit", "rounded away", "just over", "special care adds", "at its limit adds nothing", "not enough"],
+)
+def test_the_margin_is_the_nearest_concepts_and_special_care_only_adds(
+    special: float, concept: float, expected: float
+) -> None:
+    near = np.array([[special, -1, -1]], np.float32)
+    far = np.full((1, 17), -1, np.float32)
+    far[0, 5] = concept
+    found = margins(near, np.full(3, 0.2, np.float32), far, np.full(17, 0.2, np.float32))
+
+    assert found == pytest.approx([expected], abs=1e-6)
+
+
+def test_the_smallest_flagged_margin_is_exactly_half_and_nothing_flagged_is_below() -> None:
+    assert graded(0.001) == 0.5
+    assert 0.48 < graded(0.0) < 0.5
+    assert graded(0.05) == pytest.approx(0.92, abs=0.01)
+
+
+@given(st.integers(-2000, 2000), st.integers(-2000, 2000))
+def test_the_score_rises_with_the_margin_and_stays_in_range(one: int, other: int) -> None:
+    low, high = graded(min(one, other) / 1000), graded(max(one, other) / 1000)
+
+    assert 0 <= low <= high <= 1
+
+
+@pytest.mark.parametrize("where", ["special", "concepts"])
+def test_cosines_that_are_no_numbers_are_an_error(where: str) -> None:
+    given = {"special": np.zeros((1, 3), np.float32), "concepts": np.zeros((1, 17), np.float32)}
+    given[where][0, 1] = np.nan
+
+    with pytest.raises(ValueError, match="no number"):
+        margins(given["special"], np.ones(3, np.float32), given["concepts"], np.ones(17, np.float32))
+
+
+async def test_weights_that_make_nan_are_an_error_and_no_allow(tmp_path: Path) -> None:
+    checker = a_checker()
+    checker.visual_projection.weight.data[:] = float("nan")
+    screen = SafetyCheckerScreen(model=str(save(tmp_path, checker)))
+
+    with pytest.raises(ValueError, match="no number"):
+        await screen.screen_images(some_pictures(1), a_request(), ())
+
+
+async def test_one_verdict_a_picture_in_order_whatever_its_company(screen: SafetyCheckerScreen) -> None:
+    pictures = [*some_pictures(3), noise(40, 20), *some_pictures(5)[3:], noise(20, 70)]
+    alone = [(await sexual(screen, picture))[0] for picture in pictures]
+
+    assert await sexual(screen, *pictures) == pytest.approx(alone, abs=0.03)
+    assert len(set(alone)) > 3
+
+
+async def test_the_verdict_scores_nothing_but_sexual(screen: SafetyCheckerScreen, folder: Path) -> None:
+    (verdict,) = await screen.screen_images(some_pictures(1), a_request(), ())
+
+    assert list(verdict.scores) == ["sexual"]
+    assert (verdict.screen, verdict.model) == ("safety_checker", str(folder))
+
+
+@pytest.mark.parametrize("size", AWKWARD_SIZES)
+async def test_judges_a_picture_of_any_size(screen: SafetyCheckerScreen, size: tuple[int, int]) -> None:
+    (score,) = await sexual(screen, noise(*size))
+
+    assert 0 <= score <= 1
+
+
+async def test_sees_the_ends_of_a_wide_picture(screen: SafetyCheckerScreen) -> None:
+    # The processor alone keeps the middle square, so each pair would be one picture to it. The higher view counts, so a
+    # mark may change nothing for one pair, but not for all.
+    changed = []
+    for level in range(0, 256, 25):
+        plain = Image.new("RGB", (120, 40), (level, level, level))
+        marked = plain.copy()
+        marked.paste((255, 0, 255), (0, 0, 40, 40))
+        changed.append(await sexual(screen, plain) != await sexual(screen, marked))
+
+    assert any(changed)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK"])
+async def test_judges_a_picture_of_any_mode_as_its_rgb_pixels(screen: SafetyCheckerScreen, mode: str) -> None:
+    picture = some_pictures(1)[0].convert(mode)
+
+    assert await sexual(screen, picture) == await sexual(screen, picture.convert("RGB"))
+
+
+async def test_leaves_the_pictures_as_they_were(screen: SafetyCheckerScreen) -> None:
+    pictures = some_pictures(80)
+    before = [picture.tobytes() for picture in pictures]
+    await screen.screen_images(pictures, a_request(), ())
+
+    assert [picture.tobytes() for picture in pictures] == before
+
+
+async def test_no_pictures_no_verdicts(screen: SafetyCheckerScreen) -> None:
+    assert list(await screen.screen_images([], a_request(), ())) == []
+
+
+@pytest.mark.parametrize("key", ["concept_embeds", "concept_embeds_weights", "visual_projection.weight"])
+def test_does_not_start_over_weights_that_are_incomplete(tmp_path: Path, key: str) -> None:
+    save(tmp_path, a_checker())
+    weights = load_file(tmp_path / WEIGHTS)
+    del weights[key]
+    save_file(weights, tmp_path / WEIGHTS, metadata={"format": "pt"})
+
+    with pytest.raises(ConfigError, match=key):
+        SafetyCheckerScreen(model=str(tmp_path))
+
+
+def test_does_not_start_over_weights_of_another_shape(tmp_path: Path) -> None:
+    save(tmp_path, a_checker())
+    weights = load_file(tmp_path / WEIGHTS)
+    weights["concept_embeds"] = torch.ones(16, 16)
+    save_file(weights, tmp_path / WEIGHTS, metadata={"format": "pt"})
+
+    with pytest.raises(ConfigError, match="cannot load"):
+        SafetyCheckerScreen(model=str(tmp_path))
+
+
+def test_does_not_read_a_pickle(tmp_path: Path) -> None:
+    save(tmp_path, a_checker())
+    torch.save(load_file(tmp_path / WEIGHTS), tmp_path / "safety_checker" / "pytorch_model.bin")
+    (tmp_path / WEIGHTS).unlink()
+
+    with pytest.raises(ConfigError, match="cannot load"):
+        SafetyCheckerScreen(model=str(tmp_path))
+
+
+def test_loads_weights_with_the_names_of_2022(tmp_path: Path) -> None:
+    # Published checkpoints say vision_model.vision_model, and carry position ids, which today's class has not.
+    save(tmp_path, a_checker())
+    weights = load_file(tmp_path / WEIGHTS)
+    bare = {name.removeprefix("vision_model.").removeprefix("vision_model."): name for name in weights}
+    old = {
+        ("vision_model.vision_model." + short if name.startswith("vision_model.") else name): weights[name]
+        for short, name in bare.items()
+    }
+    old["vision_model.vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    save_file(old, tmp_path / WEIGHTS, metadata={"format": "pt"})
+
+    assert SafetyCheckerScreen(model=str(tmp_path)).name == "safety_checker"
+
+
+@pytest.mark.parametrize("revision", [None, "main", "451f4fe", "G" * 40])
+def test_another_repository_needs_a_full_commit(revision: str | None) -> None:
+    with pytest.raises(ConfigError, match="full commit of 'someone/checker'"):
+        SafetyCheckerScreen(model="someone/checker", revision=revision)
+
+
+def test_the_default_repository_is_not_followed_on_a_branch_either() -> None:
+    assert len(REVISION) == 40
+    with pytest.raises(ConfigError, match="full commit"):
+        SafetyCheckerScreen(model=MODEL, revision="main")
+
+
+def test_accepts_a_checker_without_a_pipeline_around_it(tmp_path: Path) -> None:
+    save(tmp_path, a_checker())
+    flat = tmp_path / "flat"
+    (tmp_path / "safety_checker").rename(flat)
+    (tmp_path / "feature_extractor" / "preprocessor_config.json").rename(flat / "preprocessor_config.json")
+
+    assert SafetyCheckerScreen(model=str(flat), subfolder="", processor_subfolder="", name="mine").name == "mine"

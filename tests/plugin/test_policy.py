@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import permutations
+from typing import Any
+
+import pytest
+from fakes import POLICY, sentinel_policy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safelight.errors import ConfigError
+from safelight.policy import Action, Decision, Policy, Reason
+from safelight.verdict import Category, Outcome, Stage, Verdict
+
+
+def decide(*verdicts: Verdict, policy: Policy | None = None, expected: Any = ("a",)) -> Decision:
+    return (policy or sentinel_policy()).decide(
+        verdicts, id="dec_1", request_id="req_1", stage=Stage.PROMPT, created=datetime.now(UTC), expected=expected
+    )
+
+
+def found(score: float, category: str = "sentinel", screen: str = "a") -> Verdict:
+    return Verdict(screen, Stage.PROMPT, {category: score})
+
+
+def failed(outcome: Outcome, screen: str = "a") -> Verdict:
+    return Verdict(screen, Stage.PROMPT, outcome=outcome)
+
+
+def test_a_score_at_its_threshold_blocks_and_one_below_passes() -> None:
+    assert decide(found(0.5)).action is Action.BLOCK
+    assert decide(found(0.5)).categories == ("sentinel",)
+    assert decide(found(0.499)).action is Action.ALLOW
+
+
+def test_a_category_that_flags_lets_the_request_pass_and_says_so() -> None:
+    decision = decide(found(0.9, "teapots"))
+    assert (decision.action, decision.reason, decision.categories) == (Action.FLAG, Reason.CATEGORY, ("teapots",))
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.OK])
+def test_no_failed_outcome_ever_allows(outcome: Outcome) -> None:
+    assert not decide(failed(outcome)).allows
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        (Outcome.REFUSED, Reason.PROVIDER_REFUSED),
+        (Outcome.RESTRICTED, Reason.RESTRICTED),
+        (Outcome.TIMEOUT, Reason.SCREENING_UNAVAILABLE),
+        (Outcome.FAILED, Reason.SCREENING_UNAVAILABLE),
+        (Outcome.OVER_BUDGET, Reason.SCREENING_UNAVAILABLE),
+    ],
+)
+def test_a_refusal_is_a_finding_and_a_failure_is_a_fault_of_ours(outcome: Outcome, reason: Reason) -> None:
+    assert decide(failed(outcome)).reason is reason
+    assert decide(failed(outcome)).is_fault is (reason is Reason.SCREENING_UNAVAILABLE)
+
+
+def test_the_most_severe_verdict_wins_in_every_order() -> None:
+    verdicts = [found(0.0), found(0.9, screen="b"), failed(Outcome.TIMEOUT, "c"), failed(Outcome.REFUSED, "d")]
+    rulings = {
+        (d.action, d.reason) for d in (decide(*order, expected="abcd") for order in permutations(verdicts))
+    }
+    assert rulings == {(Action.BLOCK, Reason.CATEGORY)}
+
+
+def test_a_screen_that_is_configured_and_silent_is_a_failure() -> None:
+    assert decide(found(0.0), expected=("a", "b")).reason is Reason.SCREENING_UNAVAILABLE
+    assert decide(expected=()).reason is Reason.SCREENING_UNAVAILABLE
+
+
+def test_a_verdict_about_the_other_stage_is_a_failure() -> None:
+    assert decide(Verdict("a", Stage.IMAGE, {"sentinel": 0.0})).reason is Reason.SCREENING_UNAVAILABLE
+
+
+def test_a_failed_verdict_with_a_high_score_blocks_as_a_finding() -> None:
+    verdict = Verdict("a", Stage.PROMPT, {"sentinel": 0.9}, outcome=Outcome.TIMEOUT)
+    assert decide(verdict).reason is Reason.CATEGORY
+
+
+def test_a_threshold_of_a_single_screen_wins_over_the_stages() -> None:
+    policy = Policy.parse(POLICY.replace("[categories.\"teapots\"]", "screens = { a = 0.8 }\n[categories.\"teapots\"]"))
+    assert decide(found(0.7), policy=policy).allows
+    assert not decide(found(0.7, screen="b"), policy=policy, expected=("b",)).allows
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(list(Outcome)), st.floats(0, 1))))
+def test_whatever_passes_has_an_ok_verdict_below_threshold_from_every_screen(items: list[Any]) -> None:
+    verdicts = [Verdict(s, Stage.PROMPT, {"sentinel": score}, outcome=outcome) for s, outcome, score in items]
+    decision = decide(*verdicts, expected=("a", "b"))
+    if decision.allows:
+        assert {"a", "b"} <= {v.screen for v in verdicts}
+        assert all(v.outcome is Outcome.OK and v.scores["sentinel"] < 0.5 for v in verdicts)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 1.1, True, "0.5", None])
+def test_a_score_that_is_no_number_in_range_is_no_verdict(score: Any) -> None:
+    with pytest.raises(ValueError, match="score of sentinel"):
+        Verdict("a", Stage.PROMPT, {"sentinel": score})
+
+
+def test_an_ok_verdict_without_scores_is_no_verdict() -> None:
+    with pytest.raises(ValueError, match="at least one score"):
+        Verdict("a", Stage.PROMPT)
+
+
+def test_the_shipped_policy_has_every_category_of_ours_with_a_description_for_judges() -> None:
+    policy = Policy.default()
+    assert set(policy.categories) == {str(category) for category in Category}
+    assert all(len(rule.description) > 100 and rule.advice and rule.title for rule in policy.categories.values())
+    assert {rule.action for rule in policy.categories.values()} == {Action.BLOCK}
+    assert all(set(rule.thresholds) == set(Stage) for rule in policy.categories.values())
+
+
+def test_the_hash_follows_the_meaning_and_not_the_text() -> None:
+    assert Policy.parse(POLICY + "\n# a remark").hash == sentinel_policy().hash
+    assert Policy.parse(POLICY.replace("prompt = 0.5", "prompt = 0.6")).hash != sentinel_policy().hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("version = 1", "version = 2", "version"),
+        ("version = 1", "version = 1\ntreshold = 3", "treshold"),
+        ("prompt = 0.5", "prompt = 0", "thresholds.prompt"),
+        ("prompt = 0.5", "prompt = nan", "thresholds.prompt"),
+        ("prompt = 0.5", "promt = 0.5", "thresholds.prompt"),
+        ('action = "flag"', 'action = "allow"', "action"),
+        ('action = "flag"', 'action = "drop"', "action"),
+        ('title = "Teapots"', "title = 3", "title"),
+        ('title = "Teapots"', "", "title"),
+        ("version = 1", 'version = 1\noutcomes = { timeout = "allow" }', "outcomes.timeout"),
+        ("version = 1", 'version = 1\noutcomes = { restricted = "unavailable" }', "outcomes.restricted"),
+        ("version = 1", "version = [", "TOML"),
+    ],
+)
+def test_a_wrong_key_is_named(old: str, new: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named.replace(".", r"\.")):
+        Policy.parse(POLICY.replace(old, new, 1))
+
+
+def test_a_typo_is_answered_with_the_key_that_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"desciption: unknown key; did you mean 'description'\?|description: missing"):
+        Policy.parse(POLICY.replace("description", "desciption", 1))
+
+
+def test_the_gravest_category_cannot_be_set_below_block() -> None:
+    text = POLICY.replace('"teapots"', '"sexual/minors"')
+    with pytest.raises(ConfigError, match="cannot be set below"):
+        Policy.parse(text)
+
+
+def test_the_gravest_category_is_a_restricted_block() -> None:
+    decision = decide(found(0.4, "sexual/minors"), policy=Policy.default())
+    assert (decision.action, decision.reason) == (Action.BLOCK, Reason.RESTRICTED)
+
+
+def test_a_decision_explains_itself_in_plain_json_types() -> None:
+    decision = decide(found(0.9))
+    data = decision.as_dict()
+    assert data["verdicts"][0]["scores"] == {"sentinel": 0.9}
+    assert (data["stage"], data["action"], data["reason"]) == ("prompt", "block", "category")
+    assert data["policy"].startswith("sha256:")

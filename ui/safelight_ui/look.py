@@ -1,0 +1,56 @@
+"""Colours, letters and spacing. All of it is local: a page that works without a network."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+
+def theme() -> gr.themes.Base:
+    """Return the theme: a warm lamp on paper, with fonts of the machine it is shown on."""
+    return gr.themes.Soft(
+        primary_hue="orange",
+        neutral_hue="stone",
+        radius_size="md",
+        font=["ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"],
+    )
+
+
+CSS = """
+.gradio-container { max-width: 1080px !important; margin: 0 auto !important; }
+.sl-header h1 { display: flex; align-items: center; gap: .5rem; font-size: 1.9rem; margin: .4rem 0 .2rem; }
+.sl-header p { margin: 0; color: var(--body-text-color-subdued); font-size: 1.02rem; }
+.sl-lamp { width: 1.1rem; height: 1.1rem; border-radius: 50%; flex: none;
+  background: radial-gradient(circle at 35% 35%, #ffd08a, #f2601d 55%, #9f1c0c);
+  box-shadow: 0 0 .9rem .15rem rgba(242, 96, 29, .45); }
+.sl-header .sl-note { margin-top: .7rem; padding: .5rem .8rem; border-radius: var(--radius-md);
+  border-left: 4px solid var(--primary-400); background: var(--block-background-fill);
+  color: var(--body-text-color); font-size: .93rem; }
+.sl-ask button { min-height: 46px; }
+#gallery { min-height: 320px; }
+.sl-card { border: 1px solid var(--border-color-primary); border-top: 4px solid var(--sl-tone);
+  border-radius: var(--radius-lg); padding: 1rem 1.1rem; background: var(--block-background-fill); font-size: .95rem;
+  line-height: 1.5; overflow-wrap: anywhere; }
+.sl-card h3 { margin: 0 0 .5rem; font-size: 1.12rem; color: var(--sl-tone); }
+.sl-card h4 { margin: 0 0 .3rem; font-size: 1rem; }
+.sl-card p { margin: .45rem 0; }
+.sl-idle { --sl-tone: #8a8178; } .sl-good { --sl-tone: #1c7c4a; } .sl-bad { --sl-tone: #b3261e; }
+.sl-fault { --sl-tone: #2c62ad; } .sl-hint { --sl-tone: #9a6400; }
+.dark .sl-good { --sl-tone: #57c98d; } .dark .sl-bad { --sl-tone: #ff8a80; } .dark .sl-fault { --sl-tone: #8ab4f8; }
+.dark .sl-hint { --sl-tone: #f2bd5c; } .dark .sl-idle { --sl-tone: #b5aca2; }
+.sl-steps { margin: 0; padding-left: 1.3rem; list-style: decimal; }
+.sl-card dl { margin: .3rem 0; }
+.sl-card dt { font-weight: 600; margin-top: .55rem; }
+.sl-card dd { margin: .1rem 0 0; }
+.sl-card small { display: block; color: var(--body-text-color-subdued); }
+.sl-card code, .sl-footer code { font-family: var(--font-mono); font-size: .84em; }
+.sl-appeal { color: var(--body-text-color-subdued); font-size: .9em; }
+.sl-withheld { border-left: 4px solid #b3261e; padding: .1rem 0 .1rem .8rem; margin: .2rem 0 .9rem; }
+.dark .sl-withheld { border-color: #ff8a80; }
+.sl-chip { display: inline-block; padding: 0 .5rem; border-radius: 1rem; font-size: .88em; margin: .05rem 0;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); }
+.sl-card details { margin-top: .7rem; font-size: .9em; } .sl-card summary { cursor: pointer; }
+.sl-card ul { margin: .3rem 0 0; padding-left: 1.1rem; list-style: disc; }
+.sl-footer { font-size: .85rem; color: var(--body-text-color-subdued); text-align: center; padding: .6rem 0 1rem; }
+.sl-footer p { margin: .25rem 0; }
+"""

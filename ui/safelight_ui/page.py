@@ -1,0 +1,153 @@
+"""The page itself: its fields, their order, and the app that serves it.
+
+Nothing is uploaded, shared or counted by others, and no file comes from another address. Gradio serves what lies in its
+cache to anybody who knows the address (T52 of the threat table); here the names cannot be guessed, and the doorkeeper
+hands a picture to the visitor that it was made for and to nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import gradio as gr
+from fastapi import FastAPI
+
+from safelight.config import Runtime
+
+from .creating import MAX_PICTURES, Creating
+from .doorkeeper import Doorkeeper
+from .look import CSS, theme
+from .notices import WELCOME, Notices, footer, header
+from .pictures import PictureFolder
+from .visitors import Visitors
+
+EXAMPLES = (
+    "a red teapot on a wooden table",
+    "a lighthouse in the morning fog, oil painting",
+    "a paper boat on a calm lake",
+    "a fox asleep under autumn leaves",
+)
+KEPT_S = 3600
+"""How long a released picture can be fetched, in seconds."""
+MAX_WAITING = 20
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """Return the ASGI app that serves the page at ``/``.
+
+    Args:
+        runtime: What was configured; the caller closes its store.
+    """
+    visitors = Visitors(runtime.store.secret("page-visitors"))
+    pictures = PictureFolder(visitors)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            pictures.close()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Doorkeeper, visitors=visitors, pictures=pictures)
+    gr.mount_gradio_app(
+        app,
+        _blocks(runtime, pictures),
+        path="/",
+        theme=theme(),
+        css=CSS,
+        footer_links=[],
+        allowed_paths=[str(pictures.path)],
+        max_file_size="1b",
+        show_error=False,
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+    )
+    return app
+
+
+def _blocks(runtime: Runtime, pictures: PictureFolder) -> gr.Blocks:
+    guard, settings = runtime.guard, runtime.settings
+    creating = Creating(runtime, pictures, Notices(guard.policy, settings.gateway.appeal))
+    with gr.Blocks(title="Safelight", analytics_enabled=False, delete_cache=(KEPT_S, KEPT_S)) as blocks:
+        gr.HTML(header(runtime.generator.note))
+        with gr.Row(elem_classes="sl-ask", equal_height=True):
+            prompt = gr.Textbox(
+                placeholder="Describe a picture, then press Enter",
+                label="Prompt",
+                show_label=False,
+                container=False,
+                scale=6,
+                min_width=200,
+                max_lines=4,
+                autofocus=True,
+                elem_id="prompt",
+            )
+            button = gr.Button("Create", variant="primary", scale=1, min_width=120, elem_id="create")
+        gr.Examples([[example] for example in EXAMPLES], inputs=prompt, label="Ideas", cache_examples=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=320):
+                gallery = _gallery(pictures)
+            with gr.Column(scale=2, min_width=300):
+                status = gr.HTML(WELCOME, elem_id="status")
+        negative, count, seed, *rest = _options()
+        gr.HTML(
+            footer(
+                guard.policy,
+                prompt_screens=[screen.name for screen in guard.prompt_screens],
+                image_screens=[screen.name for screen in guard.image_screens],
+                judge_note=settings.judge_note,
+            )
+        )
+        gr.on(
+            [prompt.submit, button.click],
+            creating.create,
+            inputs=[prompt, negative, count, seed, *rest],
+            outputs=[gallery, status, seed],
+            show_progress_on=gallery,
+            api_visibility="private",
+            # A generator takes one call at a time.
+            concurrency_limit=1,
+        )
+    blocks.queue(max_size=MAX_WAITING, api_open=False)
+    return blocks
+
+
+def _gallery(pictures: PictureFolder) -> gr.Gallery:
+    gallery = gr.Gallery(
+        label="Result",
+        show_label=False,
+        columns=1,
+        height="auto",
+        object_fit="contain",
+        format="png",
+        buttons=["download", "fullscreen"],
+        interactive=False,
+        elem_id="gallery",
+    )
+    # A file that already lies in the component's cache is served from there; Gradio's own folder gets no copy.
+    gallery.GRADIO_CACHE = str(pictures.path)
+    return gallery
+
+
+def _options() -> list[gr.components.Component]:
+    """Return the further fields, in the order in which the handler takes them."""
+    with gr.Accordion("More options", open=False, elem_id="options"):
+        negative = gr.Textbox(label="Negative prompt", info="What the picture should avoid. It is read as well.")
+        with gr.Row():
+            count = gr.Slider(1, MAX_PICTURES, value=1, step=1, label="Number of pictures", min_width=200)
+            with gr.Column(min_width=200):
+                seed = gr.Number(label="Seed", precision=0, placeholder="drawn", elem_id="seed")
+                randomise = gr.Checkbox(True, label="Draw a new seed each time", container=False)
+        with gr.Row():
+            width = gr.Number(label="Width", info="Pixels", precision=0, placeholder="model's own", min_width=130)
+            height = gr.Number(label="Height", info="Pixels", precision=0, placeholder="model's own", min_width=130)
+            steps = gr.Number(
+                label="Steps", info="More is slower", precision=0, placeholder="model's own", min_width=130
+            )
+            guidance = gr.Number(label="Guidance", info="0 to 50", placeholder="model's own", min_width=130, step=0.5)
+    return [negative, count, seed, randomise, width, height, steps, guidance]
