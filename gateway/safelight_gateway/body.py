@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Never
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from .problems import Problem
 
@@ -129,6 +129,3 @@ def _malformed(message: str) -> Problem:
 
 def _too_large(max_bytes: int) -> Problem:
     return Problem(413, "request_too_large", f"The body may have at most {max_bytes} bytes.", headers=_CLOSE)
-
-
-__all__ = ["ClientDisconnect", "MAX_BYTES", "parse_object", "read_body"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safelight.errors import InvalidRequest, UnjudgedChannel
-from safelight.request import MAX_PICTURES, MAX_SIDE, GenerationRequest, Principal
+from safelight.request import MAX_SIDE, GenerationRequest, Principal
 
 from .problems import Problem
 
@@ -34,12 +34,11 @@ STEPS: Mapping[str, int | None] = {
 }
 """Denoising steps by ``quality``. None is the generator's own number; ``num_inference_steps`` wins over all."""
 
-_TEXTS = ("prompt_2", "negative_prompt", "negative_prompt_2")
 _FORMATS = ("png", "jpeg", "webp")
 # Pictures, weights and vectors steer what is made as a prompt does, but no screen here reads them.
 _UNJUDGED = frozenset(
     "adapter adapters control_image control_images controlnet cross_attention_kwargs diffusers_kwargs embeddings"
-    " extra_body extra_params image image[] image_url images init_image input_image input_images ip_adapter"
+    " extra_params image image[] image_url images init_image input_image input_images ip_adapter"
     " ip_adapter_image ip_adapter_image_embeds joint_attention_kwargs latents lora lora_path lora_weights loras mask"
     " mask[] mask_image mask_url masks negative_pooled_prompt_embeds negative_prompt_embeds pooled_prompt_embeds"
     " prompt_embeds reference_image reference_images textual_inversion url[]".split()
@@ -104,7 +103,9 @@ def read_parameters(data: Mapping[str, Any], *, principal_id: str, models: Colle
     request = GenerationRequest(
         fields.required_text("prompt"),
         Principal(principal_id, person=_person(fields)),
-        **{name: fields.text(name) for name in _TEXTS},
+        prompt_2=fields.text("prompt_2"),
+        negative_prompt=fields.text("negative_prompt"),
+        negative_prompt_2=fields.text("negative_prompt_2"),
         width=width,
         height=height,
         steps=STEPS[quality] if steps is None else steps,

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from starlette.responses import Response
+
 from safelight.errors import (
     ContentBlocked,
     GenerationFailed,
@@ -14,7 +16,6 @@ from safelight.errors import (
     ScreeningUnavailable,
 )
 from safelight.policy import Decision, Policy
-from starlette.responses import Response
 
 from .refusals import explain, receipt
 
@@ -137,7 +138,7 @@ def _unavailable(decision: Decision | None) -> Problem:
     return Problem(
         503,
         "screening_unavailable",
-        "Screening is not possible now, so nothing was released. This says nothing about your request; try again later.",
+        "Screening is not possible now, so nothing was released. Your request is not to blame; try again later.",
         type="server_error",
         headers=headers,
         details=_about(decision) if decision is not None else {"reason_code": "screening_unavailable"},

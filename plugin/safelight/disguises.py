@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 # Longest run of fragments that is also read without its first or last ones. Longer ones carry no single word.
@@ -47,10 +48,10 @@ _SPECIAL_TOKEN = re.compile(r"<\|[^|<>]{0,64}\|>|</?(?:s|pad|unk|bos|eos|cls|sep
 _WEIGHT = re.compile(
     r":{1,2}[ ]?[+-]?(?:\d{1,4}(?:\.\d{0,8})?|\.\d{1,8})(?=\s*[)\]}>,|])"
     r"|::[ ]?[+-]?(?:\d{1,4}(?:\.\d{0,8})?|\.\d{1,8})?"
-    r"|(?<=[)\]])[+-]?(?:\d(?:\.\d{1,8})?|[+-]{1,8})(?=[\s,)\]]|$)"
+    r"|(?<=[)\]])[+-]?(?:\d(?:\.\d{1,8})?|[+-]{1,8})(?=[\s,()\[\]]|$)"
     r"|(?<=\w)(?:\+{1,8}|-{1,8})(?=[\s,)\]]|$)"
 )
-_KEYWORD = re.compile(r"(?<![\s\w])\s*+(?<!\w)(?:AND|BREAK|ADDCOMM|ADDROW|ADDCOL|ADDBASE)(?!\w)\s*+")
+_KEYWORD = re.compile(r"(?<!\s)\s*+(?<!\w)(?:AND|BREAK|ADDCOMM|ADDROW|ADDCOL|ADDBASE)(?!\w)\s*+")
 _BRACKETS = re.compile(r"\\?[()\[\]{}<>]")
 
 
@@ -85,7 +86,7 @@ def joined_letters(text: str) -> str:
 
 
 def joined_words(text: str) -> str:
-    """Join runs of single letters, where gaps wider than the run's narrowest part words."""
+    """Join runs of single letters, where gaps that are wider than the run's usual one part words."""
     return _LETTERS.sub(_joined_in_words, text)
 
 
@@ -181,8 +182,12 @@ def _joined_in_words(match: re.Match[str]) -> str:
     gaps = re.findall(_GAP, run)
     if _has_mark(run):
         return run
-    narrow = min(map(len, gaps))
-    return re.sub(_GAP, lambda gap: "" if len(gap[0]) == narrow else " ", run)
+    usual = Counter(gaps).most_common(1)[0][0]
+    return re.sub(_GAP, lambda gap: " " if _is_wider(gap[0], usual) else "", run)
+
+
+def _is_wider(gap: str, usual: str) -> bool:
+    return len(gap) > len(usual) or ("\n" in gap and "\n" not in usual)
 
 
 def _leet_word(word: str, table: Mapping[int, str]) -> str:

@@ -27,7 +27,7 @@ MAX_SIDE = 4_096
 """Longest side of a picture that :func:`decode_picture` accepts, in pixels."""
 
 MAX_BYTES = 64 * 2**20
-"""Longest file that :func:`decode_picture` accepts: a 4096 x 4096 RGB picture that does not compress at all takes 48 MiB."""
+"""Longest file that :func:`decode_picture` accepts; 4096 x 4096 pixels take 48 MiB if they do not compress at all."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

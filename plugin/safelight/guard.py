@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -326,7 +326,9 @@ class Guard:
             if len(found) == count and all(
                 isinstance(verdict, Verdict) and verdict.screen == name and verdict.stage is stage for verdict in found
             ):
-                return found
+                ms = round((time.perf_counter() - started) * 1000, 3)
+                # A judge measures its own call; for a screen that does not, the waiting time is the next best.
+                return [verdict if verdict.ms else replace(verdict, ms=ms) for verdict in found]
             reason = "answered with something else than one verdict of its own for each thing it was shown"
         except TimeoutError:
             outcome, reason = Outcome.TIMEOUT, "deadline"
@@ -334,7 +336,7 @@ class Guard:
             # The type alone: a message could carry the prompt into the log and the store.
             reason = type(error).__name__
         logger.error("screen %s failed at the %s stage: %s", name, stage, reason)
-        ms = (time.perf_counter() - started) * 1000
+        ms = round((time.perf_counter() - started) * 1000, 3)
         return [Verdict(screen=name, stage=stage, outcome=outcome, reason=reason, ms=ms)] * count
 
     def _rule_on_prompt(self, request_id: str, verdicts: Sequence[Verdict]) -> Decision:

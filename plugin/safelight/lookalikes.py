@@ -96,7 +96,8 @@ def _one_alphabet(match: re.Match[str]) -> str:
         return word
     letters = [_letter(char) for char in word]
     if any(letter.isascii() and letter.isalpha() for letter in letters):
-        letters = [letter if _is_latin(letter) else _lookalike(letter) for letter in letters]
+        # Symbols are left alone here: a flag beside a word is no part of it.
+        letters = [_lookalike(letter) if letter.isalpha() and not _is_latin(letter) else letter for letter in letters]
     return "".join(letters)
 
 
@@ -166,6 +167,9 @@ def _named_letter(char: str) -> str:
     """Read the letter off a character's name, as in LATIN LETTER SMALL CAPITAL R or ... LETTER O WITH STROKE."""
     name = unicodedata.name(char, "").partition(" WITH ")[0]
     start, _, last = name.rpartition(" ")
+    if start.endswith("SHARP"):
+        # The German sharp s is no s; folding the case makes it two.
+        return ""
     if "LATIN" not in start and not start.startswith(("REGIONAL INDICATOR", "NEGATIVE SQUARED", "SQUARED")):
         return ""
     if "SQUARED" in start and last.isascii() and last.isalpha() and len(last) <= 4:
@@ -181,12 +185,22 @@ def _lookalike(char: str) -> str:
         return char
     if char in _READ_AS:
         return _READ_AS[char]
-    for likeness in (*_confusables().get(char, ()), char):
+    for likeness in (*_confusables().get(char, ()), char, _undecorated(char)):
         bare = [c for c in unicodedata.normalize("NFKD", likeness) if unicodedata.category(c)[0] != "M"]
         read = "".join(_READ_AS.get(c) or _named_letter(c) or _letter(c) if not c.isascii() else c for c in bare)
         if read.isascii() and read.isalnum():
             return read
     return char
+
+
+def _undecorated(char: str) -> str:
+    """Return the letter without its hooks and strokes, where Unicode has no decomposition, as the Cyrillic ones."""
+    name, decorated, _ = unicodedata.name(char, "").partition(" WITH ")
+    try:
+        base = unicodedata.lookup(name) if decorated else ""
+    except KeyError:
+        return ""
+    return _confusables().get(base, (base,))[0]
 
 
 @cache

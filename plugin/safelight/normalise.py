@@ -73,6 +73,7 @@ def _readings(text: str) -> Iterator[tuple[str, str]]:
     yield "unweighted", bare
     yield "apart", fold_spaced(disguises.without_weights(undone, " "))
     yield "split", fold_spaced(disguises.split_words(undone))
+    yield "drawn>leet", disguises.leet(disguises.drawn(folded), disguises.LEET_I)
     yield from _undisguised("", folded)
     if bare != folded:
         yield from _undisguised("unweighted>", bare)
@@ -88,10 +89,11 @@ def _readings(text: str) -> Iterator[tuple[str, str]]:
 def _undisguised(prefix: str, text: str) -> Iterator[tuple[str, str]]:
     """Yield a folded text without spacing, leetspeak, repeats and reversal, and without two of them at a time."""
     yield from _leet(prefix, text)
-    yield prefix + "drawn>leet", disguises.leet(disguises.drawn(text), disguises.LEET_I)
     yield from _collapsed(prefix, text)
     yield prefix + "reversed", disguises.backwards(text)
-    yield prefix + "leet>reversed", disguises.backwards(disguises.leet(text, disguises.LEET_I))
+    letters = disguises.leet(text, disguises.LEET_I)
+    yield prefix + "leet>reversed", disguises.backwards(letters)
+    yield prefix + "leet>collapsed", disguises.collapsed(letters, lambda length: 1)
     yield prefix + "joined_words", disguises.joined_words(text)
     yield prefix + "joined_pieces", disguises.joined_pieces(text)
     for kind, joined in (("joined_letters", disguises.joined_letters(text)), ("glued", disguises.glued(text))):

@@ -83,7 +83,8 @@ def test_a_lossy_picture_is_screened_as_it_is_delivered(encode, width: int, heig
 def test_low_quality_is_not_mistaken_for_quality_not_given() -> None:
     sizes = [len(encode_jpeg(photo(), quality=quality).data) for quality in (0, 30, 95)]
     assert sizes == sorted(sizes)
-    assert sizes[0] * 5 < sizes[1]
+    # Pillow reads 0 as 75, which would be the middle of the three.
+    assert sizes[0] * 2 < sizes[1]
 
 
 @pytest.mark.parametrize("encode", [encode_jpeg, encode_webp])

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -26,6 +26,8 @@ from safelight.encoding import encode_png
 from .doorkeeper import VISITOR
 from .notices import WORKING, Notices
 from .pictures import PictureFolder
+
+_N = TypeVar("_N", int, float)
 
 MAX_PICTURES = 4
 MAX_RANDOM_SEED = 2**31 - 1
@@ -54,12 +56,12 @@ class Creating:
         prompt: str | None,
         negative_prompt: str | None,
         count: int,
-        seed: int | None,
+        seed: str | None,
         randomise: bool,
-        width: int | None,
-        height: int | None,
-        steps: int | None,
-        guidance_scale: float | None,
+        width: str | None,
+        height: str | None,
+        steps: str | None,
+        guidance_scale: str | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # Gradio finds it by its default
     ) -> AsyncIterator[Outcome]:
@@ -69,34 +71,34 @@ class Creating:
             prompt: What the picture shows.
             negative_prompt: What it avoids.
             count: Pictures wanted, 1 to ``MAX_PICTURES``.
-            seed: Used unless ``randomise``; None draws one.
+            seed: Used unless ``randomise``; empty draws one.
             randomise: Draw a seed.
-            width: Pixels, or None for the model's own.
-            height: Pixels, or None for the model's own.
-            steps: Denoising steps, or None for the model's own.
-            guidance_scale: Or None for the model's own.
+            width: Pixels; empty for the model's own, as in the next three.
+            height: Pixels.
+            steps: Denoising steps.
+            guidance_scale: How closely the prompt is followed.
             request: Who asks.
             progress: The bar.
         """
         yield [], WORKING, gr.skip()
-        used_seed = secrets.randbelow(MAX_RANDOM_SEED) if randomise or seed is None else seed
         try:
+            given = None if randomise else _number("seed", seed, int)
             asked = GenerationRequest(
                 prompt=prompt or "",
                 principal=_principal(request),
                 negative_prompt=negative_prompt or None,
-                width=width,
-                height=height,
-                steps=steps,
-                guidance_scale=guidance_scale,
-                seed=used_seed,
+                width=_number("width", width, int),
+                height=_number("height", height, int),
+                steps=_number("steps", steps, int),
+                guidance_scale=_number("guidance_scale", guidance_scale, float),
+                seed=secrets.randbelow(MAX_RANDOM_SEED) if given is None else given,
                 n=_checked(count),
             )
-            yield await self._shown(asked, used_seed, progress)
+            yield await self._shown(asked, progress)
         except SafelightError as error:
             yield [], self._explained(error), gr.skip()
 
-    async def _shown(self, asked: GenerationRequest, seed: int, progress: gr.Progress) -> Outcome:
+    async def _shown(self, asked: GenerationRequest, progress: gr.Progress) -> Outcome:
         progress(0, desc="Reading the prompt")
 
         def report(done: int, total: int) -> None:
@@ -107,8 +109,7 @@ class Creating:
 
         creation = await self.runtime.guard.create(asked, self.runtime.generator, encode=encode_png, progress=report)
         files = await asyncio.to_thread(self._written, creation, asked.principal.person)
-        gallery = gr.Gallery(value=files, columns=min(len(files), 2))
-        return gallery, self.notices.released(creation, seed), seed
+        return files, self.notices.released(creation), str(asked.seed)
 
     def _written(self, creation: Creation, visitor: str) -> list[tuple[str, str]]:
         try:
@@ -137,6 +138,16 @@ def _principal(request: gr.Request) -> Principal:
         raise InvalidRequest("visitor", "cannot be told; reload the page")
     host = asking.client.host if asking.client else "unknown"
     return Principal(id=f"page:{host}", person=asking.scope[VISITOR])
+
+
+def _number(field: str, text: str | None, kind: type[_N]) -> _N | None:
+    """Read what was typed; nothing typed means None. Numbers come as text because a number field shows nothing as 0."""
+    if text is None or not text.strip():
+        return None
+    try:
+        return kind(text.strip())
+    except ValueError:
+        raise InvalidRequest(field, "must be a number" if kind is float else "must be a whole number") from None
 
 
 def _checked(count: int) -> int:

@@ -46,22 +46,23 @@ class Notices:
     policy: Policy
     appeal: str = ""
 
-    def released(self, creation: Creation, seed: int) -> str:
+    def released(self, creation: Creation) -> str:
         """Return the receipt: who looked, what was withheld, and the proof of each picture.
 
         Args:
-            creation: What came of the request.
-            seed: The seed that was used.
+            creation: What came of a request whose seed was set.
         """
         count = len(creation.released)
         heading = f"{count} picture{'s' * (count != 1)} released"
         before = len(creation.admission.history)
-        read_with = f"with {before} earlier request{'s' * (before != 1)} of yours" if before else "your first here"
+        read_with = (
+            f"with {before} earlier request{'s' * (before != 1)} of yours" if before else "your first request here"
+        )
         looked = [picture.decision for picture in creation.pictures]
         rows = (
             ("Prompt read by", _chips(creation.admission.decision.screens) + f"<small>{read_with}</small>"),
             ("Pictures looked at by", _chips(dict.fromkeys(name for one in looked for name in one.screens))),
-            ("Seed", f"<code>{seed}</code>"),
+            ("Seed", f"<code>{creation.admission.request.seed}</code>"),
         )
         receipt = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
         withheld = "".join(self._withheld(creation.pictures, place) for place in creation.withheld)

@@ -73,7 +73,8 @@ def create_app(runtime: Runtime) -> FastAPI:
 def _blocks(runtime: Runtime, pictures: PictureFolder) -> gr.Blocks:
     guard, settings = runtime.guard, runtime.settings
     creating = Creating(runtime, pictures, Notices(guard.policy, settings.gateway.appeal))
-    with gr.Blocks(title="Safelight", analytics_enabled=False, delete_cache=(KEPT_S, KEPT_S)) as blocks:
+    blocks = gr.Blocks(title="Safelight", analytics_enabled=False, delete_cache=(KEPT_S, KEPT_S))
+    with blocks:
         gr.HTML(header(runtime.generator.note))
         with gr.Row(elem_classes="sl-ask", equal_height=True):
             prompt = gr.Textbox(
@@ -121,8 +122,9 @@ def _gallery(pictures: PictureFolder) -> gr.Gallery:
     gallery = gr.Gallery(
         label="Result",
         show_label=False,
-        columns=1,
-        height="auto",
+        columns=4,
+        height=440,
+        preview=True,
         object_fit="contain",
         format="png",
         buttons=["download", "fullscreen"],
@@ -136,18 +138,17 @@ def _gallery(pictures: PictureFolder) -> gr.Gallery:
 
 def _options() -> list[gr.components.Component]:
     """Return the further fields, in the order in which the handler takes them."""
+    own = "model's own"
     with gr.Accordion("More options", open=False, elem_id="options"):
-        negative = gr.Textbox(label="Negative prompt", info="What the picture should avoid. It is read as well.")
+        negative = gr.Textbox(label="Negative prompt", placeholder="What the picture should avoid; it is read as well")
         with gr.Row():
             count = gr.Slider(1, MAX_PICTURES, value=1, step=1, label="Number of pictures", min_width=200)
             with gr.Column(min_width=200):
-                seed = gr.Number(label="Seed", precision=0, placeholder="drawn", elem_id="seed")
+                seed = gr.Textbox(label="Seed", placeholder="drawn for you", elem_id="seed")
                 randomise = gr.Checkbox(True, label="Draw a new seed each time", container=False)
         with gr.Row():
-            width = gr.Number(label="Width", info="Pixels", precision=0, placeholder="model's own", min_width=130)
-            height = gr.Number(label="Height", info="Pixels", precision=0, placeholder="model's own", min_width=130)
-            steps = gr.Number(
-                label="Steps", info="More is slower", precision=0, placeholder="model's own", min_width=130
-            )
-            guidance = gr.Number(label="Guidance", info="0 to 50", placeholder="model's own", min_width=130, step=0.5)
+            width = gr.Textbox(label="Width in pixels", placeholder=own, min_width=140)
+            height = gr.Textbox(label="Height in pixels", placeholder=own, min_width=140)
+            steps = gr.Textbox(label="Steps", placeholder=own, min_width=140)
+            guidance = gr.Textbox(label="Guidance, 0 to 50", placeholder=own, min_width=140)
     return [negative, count, seed, randomise, width, height, steps, guidance]

@@ -71,7 +71,7 @@ LOOKALIKES: Mapping[str, str] = {
     "superscripts": "\u1dbb\u1d52\u02b3\u1d47\u02e1\u1d43\u02e3",
     "strokes and hooks": "\u01b6\u00f8\u027d\u0180\u0142\u0105\u1e8b",
     "cherokee and lisu": "\u13c3\u041er\u13cfla\u04b3",
-    "currency signs": "z0\u20b9\u0e3fl\u20b3x".replace("\u20b9", "r").replace("\u0e3f", "b"),
+    "currency signs": "zor\u0e3fl\u20b3x",
     "upside down": "x\u0250lq\u0279oz",
     "capitals": "ZoRbLaX",
 }

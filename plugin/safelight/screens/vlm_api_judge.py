@@ -1,0 +1,205 @@
+"""A vision-language model behind an OpenAI-style server, such as vLLM, that answers one question a category.
+
+What is covered: every category of the policy, in what the picture shows, with the words it was made from and the
+person's newest turns as context. Text in the picture and in the prompt is data: the model is told so, the prompt
+travels as JSON in which it can spell no control token, and the answer is read from the likelihood of Yes and No as the
+first token. A server that reports no likelihoods gives no verdict (``unparsable``, ``no_logprobs``): its word alone is
+never taken.
+What is not covered: detail that is lost when a picture is shrunk to ``max_side``, or by the server; a model that
+believes what is written in a picture, which is why classifiers that read no text stand beside it and the most severe
+finding wins; a model that is wrong.
+
+InternVL's processor cuts a picture into tiles unless told otherwise, at up to ten times the cost. Tell the server, not
+the request: ``vllm serve OpenGVLab/InternVL3-8B-hf --mm-processor-kwargs '{"crop_to_patches": false}'``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from ..backends.litellm_chat import Chat, ChatAnswer, LiteLLMChat
+from ..errors import ConfigError
+from ..instructions import UnreadableAnswer
+from ..picture_questions import MIN_SHARE, PICTURE_RULES, picture_case, picture_questions, yes_score
+from ..policy import Policy
+from ..request import GenerationRequest, Turn
+from ..verdict import Outcome, Stage, Verdict
+from .vlm_judge import check_min_share
+
+MAX_CALLS = 4
+"""Questions that are under way at the same time for one batch of pictures."""
+
+TOP_LOGPROBS = 20
+"""Likely first tokens that are asked for; the most that OpenAI's interface and vLLM's default allow."""
+
+_TELLING = (
+    Outcome.RESTRICTED,
+    Outcome.REFUSED,
+    Outcome.UNPARSABLE,
+    Outcome.EMPTY,
+    Outcome.OVER_BUDGET,
+    Outcome.FAILED,
+    Outcome.TIMEOUT,
+    Outcome.UNREACHABLE,
+)
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What is known about one picture so far."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    failures: list[tuple[Outcome, str]] = field(default_factory=list)
+    model: str = ""
+
+
+class VLMAPIJudge:
+    """Scores every category of the policy, 0..1, one verdict a picture: the probability of Yes among Yes and No.
+
+    The rules, the picture and the words stand before the question, so a server's prefix cache reads them once.
+
+    Args:
+        policy: Whose categories are asked about.
+        api_base: Where the server is; it ends in ``/v1``.
+        model: LiteLLM's name of the model, with its provider.
+        api_key: The server's key, or None if it wants none.
+        deadline_s: Seconds for all questions about a batch of pictures. What was found until then counts.
+        served_models: Names under which the server may answer, beside the asked one.
+        max_side: A picture's longer side in pixels, at least 32; larger ones are shrunk, and nothing else is lost.
+        min_share: How likely Yes and No must be together, above 0 and at most 1. Below it the model was about to say
+            something else, and the verdict is ``unparsable``.
+        name: How the screen signs its verdicts.
+        chat: What asks the model, in place of a :class:`LiteLLMChat`; the asked name is still ``model``.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+        MissingExtra: If LiteLLM is not installed and no ``chat`` is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        api_base: str,
+        model: str = "hosted_vllm/OpenGVLab/InternVL3-8B-hf",
+        api_key: str | None = None,
+        deadline_s: float = 10.0,
+        served_models: Sequence[str] = (),
+        max_side: int = 896,
+        min_share: float = MIN_SHARE,
+        name: str = "vlm_judge",
+        chat: Chat | None = None,
+    ) -> None:
+        if isinstance(served_models, str):
+            raise ConfigError("served_models: must be a list of texts")
+        if isinstance(max_side, bool) or not isinstance(max_side, int) or max_side < 32:
+            raise ConfigError(f"max_side: must be a whole number from 32, not {max_side!r}")
+        if isinstance(deadline_s, bool) or not isinstance(deadline_s, int | float) or not deadline_s > 0:
+            raise ConfigError(f"deadline_s: must be above 0, not {deadline_s!r}")
+        check_min_share(min_share)
+        self.name = name
+        self._questions = picture_questions(policy)
+        self._chat = chat or LiteLLMChat(model, api_base=api_base, api_key=api_key, deadline_s=deadline_s)
+        self._served_models = frozenset(served_models) | {model.partition("/")[2] or model}
+        self._deadline_s = deadline_s
+        self._max_side = max_side
+        self._min_share = min_share
+
+    async def screen_images(
+        self, images: Sequence[Image.Image], request: GenerationRequest, history: Sequence[Turn]
+    ) -> Sequence[Verdict]:
+        """Ask every category's question about every picture."""
+        started = time.perf_counter()
+        case = picture_case(request, history)
+        found = [_Findings() for _ in images]
+        # Made anew for each call: a semaphore belongs to one event loop, and the screen may serve several.
+        room = asyncio.Semaphore(MAX_CALLS)
+        try:
+            async with asyncio.timeout(self._deadline_s), asyncio.TaskGroup() as group:
+                for image, findings in zip(images, found, strict=True):
+                    url = await asyncio.to_thread(_data_url, image, self._max_side)
+                    for category in self._questions:
+                        group.create_task(self._ask(findings, category, url, case, room))
+        except TimeoutError:
+            # Whatever has no score by now lacks it; _verdict says so.
+            pass
+        ms = (time.perf_counter() - started) * 1000
+        return [self._verdict(findings, ms) for findings in found]
+
+    async def _ask(self, findings: _Findings, category: str, url: str, case: str, room: asyncio.Semaphore) -> None:
+        async with room:
+            answer = await self._chat.ask(
+                _messages(url, case, self._questions[category]), max_tokens=1, top_logprobs=TOP_LOGPROBS
+            )
+        findings.model = answer.model or findings.model
+        try:
+            findings.scores[category] = self._score(answer)
+        except _Failure as failure:
+            findings.failures.append((failure.outcome, failure.reason))
+
+    def _score(self, answer: ChatAnswer) -> float:
+        if answer.outcome is not Outcome.OK:
+            raise _Failure(answer.outcome, answer.reason)
+        if answer.model not in self._served_models:
+            raise _Failure(Outcome.FAILED, "served_model_mismatch")
+        try:
+            return yes_score(answer.first_token, min_share=self._min_share)
+        except UnreadableAnswer as error:
+            raise _Failure(Outcome.UNPARSABLE, error.code) from None
+
+    def _verdict(self, findings: _Findings, ms: float) -> Verdict:
+        failures = list(findings.failures)
+        if len(findings.scores) + len(failures) < len(self._questions):
+            failures.append((Outcome.TIMEOUT, "deadline"))
+        # Sorting is stable: of several alike, the first that happened gives the reason.
+        failures.sort(key=lambda failure: _TELLING.index(failure[0]))
+        outcome, reason = failures[0] if failures else (Outcome.OK, "")
+        return Verdict(
+            screen=self.name,
+            stage=Stage.IMAGE,
+            # What was found stays in a failed verdict: a category that blocks does so whatever else went wrong.
+            scores={category: findings.scores[category] for category in self._questions if category in findings.scores},
+            outcome=outcome,
+            reason=reason,
+            model=findings.model,
+            ms=ms,
+        )
+
+
+class _Failure(Exception):
+    """One question got no score."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        self.reason = reason
+
+
+def _messages(url: str, case: str, question: str) -> list[Mapping[str, Any]]:
+    asked = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": case},
+        {"type": "text", "text": question},
+    ]
+    return [{"role": "system", "content": PICTURE_RULES}, {"role": "user", "content": asked}]
+
+
+def _data_url(image: Image.Image, max_side: int) -> str:
+    """Return a picture as a PNG in a data URL, its longer side at most ``max_side`` pixels."""
+    shown = image.convert("RGB")
+    if max(shown.size) > max_side:
+        scale = max_side / max(shown.size)
+        size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
+        shown = shown.resize(size, Image.Resampling.LANCZOS)
+    png = io.BytesIO()
+    # Level 1 takes a fifth of the time of the default, and the bytes travel only once.
+    shown.save(png, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")

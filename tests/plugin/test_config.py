@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes import POLICY
+
+from safelight.config import Part, build_guard, read_settings
+from safelight.errors import ConfigError
+from safelight.store import open_store
+
+FULL = """
+[generator]
+use = "diffusers"
+model = "some/model"
+[[prompt_screens]]
+use = "terms"
+terms = ["zorblax"]
+category = "sentinel"
+[[prompt_screens]]
+use = "fakes:FakeJudge"
+[[image_screens]]
+use = "fakes:MarkerScreen"
+name = "mine"
+[store]
+url = "sqlite:///somewhere.db"
+[policy]
+file = "policy.toml"
+[guard]
+history_turns = 7
+[gateway]
+port = 9999
+models = ["sdxl"]
+[ui]
+port = 0
+"""
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    (tmp_path / "policy.toml").write_text(POLICY)
+    file = tmp_path / "safelight.toml"
+    file.write_text(FULL)
+    return file
+
+
+def test_without_a_file_the_embedded_default_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = read_settings(environ={})
+    assert settings.generator == Part("embedded")
+    assert [part.use for part in settings.prompt_screens] == ["minilm_head"]
+    assert [part.use for part in settings.image_screens] == ["open_nsfw", "image_safety"]
+    assert settings.gateway.host == settings.ui.host == "127.0.0.1"
+    assert settings.policy.name == "safelight-default"
+
+
+def test_every_key_of_the_file_is_read(full: Path) -> None:
+    settings = read_settings(full, {})
+    assert settings.generator == Part("diffusers", {"model": "some/model"})
+    assert settings.prompt_screens[0] == Part("terms", {"terms": ["zorblax"], "category": "sentinel"})
+    assert settings.policy.name == "sentinel"
+    assert (settings.guard.history_turns, settings.gateway.port, settings.ui.port) == (7, 9999, 0)
+    assert settings.gateway.models == ("sdxl",)
+    assert settings.store_url == "sqlite:///somewhere.db"
+
+
+def test_the_screens_that_are_configured_are_the_ones_that_run(full: Path) -> None:
+    guard = build_guard(read_settings(full, {}), open_store("sqlite:///:memory:"))
+    assert [screen.name for screen in guard.prompt_screens] == ["terms", "judge"]
+    assert [screen.name for screen in guard.image_screens] == ["mine"]
+
+
+def test_the_environment_is_laid_over_the_file(full: Path) -> None:
+    environ = {
+        "SAFELIGHT_STORE_URL": "sqlite:///other.db",
+        "SAFELIGHT_GATEWAY_PORT": "1234",
+        "SAFELIGHT_GATEWAY_MAX_WAITING": "3",
+        "SAFELIGHT_GENERATOR_USE": "embedded",
+        "SAFELIGHT_IMAGE_SCREENS": '["open_nsfw", {use = "image_safety", threads = 2}]',
+        "PATH": "/bin",
+    }
+    settings = read_settings(full, environ)
+    assert settings.store_url == "sqlite:///other.db"
+    assert (settings.gateway.port, settings.gateway.max_waiting) == (1234, 3)
+    assert settings.generator.use == "embedded"
+    assert settings.image_screens == (Part("open_nsfw"), Part("image_safety", {"threads": 2}))
+
+
+def test_the_environment_can_name_the_file(full: Path) -> None:
+    assert read_settings(environ={"SAFELIGHT_CONFIG": str(full)}).policy.name == "sentinel"
+
+
+def test_the_llm_judge_is_added_by_itself_where_a_gemini_key_is(full: Path) -> None:
+    added = read_settings(full, {"GEMINI_API_KEY": "x"}).prompt_screens[-1]
+    assert added == Part("llm_judge", {"model": "gemini/gemini-2.5-flash-lite"})
+    assert "GEMINI_API_KEY" in read_settings(full, {}).judge_note
+
+
+def test_a_judge_that_is_configured_is_not_added_again(full: Path) -> None:
+    full.write_text(FULL.replace("fakes:FakeJudge", "llm_judge"))
+    settings = read_settings(full, {"GEMINI_API_KEY": "x"})
+    assert [part.use for part in settings.prompt_screens] == ["terms", "llm_judge"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("[store]", "[stor]", "stor: unknown key; did you mean 'store'"),
+        ("url =", "ulr =", "store.ulr: unknown key; did you mean 'url'"),
+        ("history_turns = 7", "history_turns = -1", "guard.history_turns"),
+        ("history_turns = 7", 'history_turns = "7"', "guard.history_turns"),
+        ("history_turns = 7", "screen_deadline_s = nan", "guard.screen_deadline_s"),
+        ("port = 9999", "port = 99999", "gateway.port"),
+        ('models = ["sdxl"]', "models = [1]", "gateway.models"),
+        ('use = "diffusers"', "", "generator.use"),
+        ('file = "policy.toml"', 'file = "missing.toml"', "policy.file"),
+        ("[generator]", "[generator", "not valid TOML"),
+    ],
+)
+def test_a_wrong_key_of_the_file_is_named(full: Path, old: str, new: str, named: str) -> None:
+    full.write_text(FULL.replace(old, new, 1))
+    with pytest.raises(ConfigError) as error:
+        read_settings(full, {})
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("SAFELIGHT_STOER_URL", "SAFELIGHT_STOER_URL"),
+        ("SAFELIGHT_STORE_ULR", "store.ulr"),
+        ("SAFELIGHT_STORE", "without a key"),
+        ("SAFELIGHT_IMAGE_SCREENS_USE", "set whole"),
+        ("SAFELIGHT_GATEWAY_PORT", "gateway.port"),
+    ],
+)
+def test_a_wrong_variable_is_named(full: Path, variable: str, named: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_settings(full, {variable: "x"})
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ('use = "open_nfsw"', "image_screens[0].use: 'open_nfsw' is none of"),
+        ('use = "nowhere.at.all:Screen"', "no module named"),
+        ('use = "fakes:Missing"', "Missing"),
+        ('use = "fakes:make_guard"', "is no class"),
+        ('use = "fakes:MarkerScreen"\nnmae = "x"', "image_screens[0].nmae: unknown key"),
+        ('use = "fakes:FakeJudge"', "needs a 'name' and a method 'screen_images'"),
+    ],
+)
+def test_a_screen_that_cannot_be_loaded_stops_the_start(full: Path, part: str, named: str) -> None:
+    full.write_text(FULL.replace('use = "fakes:MarkerScreen"\nname = "mine"', part))
+    with pytest.raises(ConfigError) as error:
+        build_guard(read_settings(full, {}), open_store("sqlite:///:memory:"))
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["prompt_screens", "image_screens"])
+def test_a_stage_without_screens_stops_the_start(full: Path, kind: str) -> None:
+    settings = read_settings(full, {f"SAFELIGHT_{kind.upper()}": "[]"})
+    with pytest.raises(ConfigError, match=f"{kind}: at least one"):
+        build_guard(settings, open_store("sqlite:///:memory:"))
