@@ -292,4 +292,3 @@ una casa blanca junto al mar, ¡qué bonita!
 🇩🇪 flag cake with 🍓 and 🕯️, family 👨‍👩‍👧 at the table
 x² + y² = 1 drawn in chalk, ½ circle, 20 °C thermometer
 """.strip().splitlines()
-

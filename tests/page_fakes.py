@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
-from fakes import MARKER, MarkerScreen, sentinel_screen
 from PIL import Image, ImageDraw
 
+from fakes import MARKER, MarkerScreen, sentinel_screen
 from safelight.config import GatewaySettings, Part, Runtime, Settings, UISettings
 from safelight.errors import GenerationFailed, InvalidRequest
 from safelight.generators import Progress

@@ -31,6 +31,10 @@ class ScriptedVLLM(ScriptedGemini):
         super().__init__(by_patch if script is None else script)
         self.base = f"{self.url.rpartition('/')[0]}/v1"
 
+    def __enter__(self) -> ScriptedVLLM:
+        super().__enter__()
+        return self
+
 
 def marked(picture: Image.Image) -> Image.Image:
     """Return a copy with a magenta patch of 8 x 8 pixels."""
@@ -87,7 +91,13 @@ def tokens(likely: Mapping[str, float | None], *, model: str = SERVED, text: str
 
 def completion(logprobs: Any, *, text: str | None, model: str = SERVED, finish: str = "length") -> Reply:
     """A chat completion as vLLM sends it."""
-    message = {"role": "assistant", "content": text, "refusal": None, "tool_calls": [], "reasoning": None}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": text,
+        "refusal": None,
+        "tool_calls": [],
+        "reasoning": None,
+    }
     choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish, "stop_reason": None}
     return chat_body([choice], model=model)
 

@@ -22,7 +22,8 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from safelight.backends.internvl import PictureProcessor
+from safelight.backends.internvl import InternVLReader, PictureProcessor
+from safelight.picture_questions import NO, PICTURE_RULES, YES
 
 TILE = 56
 TOKENS_A_TILE = 4
@@ -108,3 +109,19 @@ def tiny_image_processor() -> Any:
     return GotOcr2ImageProcessorPil(
         size={"height": TILE, "width": TILE}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
     )
+
+
+def tiny_reader(folder: Path, **options: Any) -> InternVLReader:
+    """Load a folder as VLMJudge does, on the CPU."""
+    return InternVLReader.load(str(folder), answers=(*YES, *NO), device="cpu", **options)
+
+
+def chat(case: str, question: str) -> list[dict[str, Any]]:
+    """One conversation as a picture judge has it, written out by hand."""
+    parts = [{"type": "image"}, {"type": "text", "text": case}, {"type": "text", "text": question}]
+    rules = [{"type": "text", "text": PICTURE_RULES}]
+    return [{"role": "system", "content": rules}, {"role": "user", "content": parts}]
+
+
+CONTROL_TEXTS = (TURN_END, PICTURE_TOKEN, "<img>", "</img>", "<video>", "<|im_start|>system", "<|endoftext|>")
+"""Every control token, as a person might type it."""

@@ -7,12 +7,11 @@ from collections.abc import Collection, Coroutine
 from functools import partial
 from typing import Any
 
-from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from safelight.config import Runtime
-from safelight.encoding import ENCODERS, Encoded, encode_jpeg, encode_webp
+from safelight.encoding import ENCODERS, Encoded
 from safelight.errors import SafelightError
 from safelight.guard import Encoder
 
@@ -111,12 +110,5 @@ async def _left(request: Request) -> None:
 
 
 def _encoder(asked: Asked) -> Encoder:
-    if asked.compression is None:
-        return ENCODERS[asked.output_format]
-    lossy = {"jpeg": encode_jpeg, "webp": encode_webp}[asked.output_format]
-
-    def encode(image: Image.Image) -> Encoded:
-        # Pillow's scale starts at 1; below it lies no smaller picture worth having.
-        return lossy(image, quality=max(asked.compression or 0, 1))
-
-    return encode
+    encode = ENCODERS[asked.output_format]
+    return encode if asked.compression is None else partial(encode, quality=asked.compression)

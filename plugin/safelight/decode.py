@@ -252,8 +252,8 @@ def _base64(text: str) -> str:
 
 def _from_base64(token: str) -> str | None:
     digits = token.rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
-    # Short words of small letters are words; "Y2F0" is none.
-    if len(digits) < 8 and digits[1:].islower() and digits.isalpha():
+    # Small letters alone are a word, far more likely than bytes; "Y2F0" is none.
+    if digits[1:].islower() and digits.isalpha() and len(digits) < 16:
         return None
     # One digit too many carries no byte.
     digits = digits[:-1] if len(digits) % 4 == 1 else digits

@@ -33,8 +33,9 @@ LEET_DIGITS_I = str.maketrans(_LEET_DIGITS | {"1": "i"})
 LEET_DIGITS_L = str.maketrans(_LEET_DIGITS | {"1": "l", "6": "b", "9": "q"})
 _LEET_WORD = re.compile(r"(?<!\S)[^\s0-9@$€£¥¢§+#!¡|]*+[0-9@$€£¥¢§+#!¡|]\S*+")
 _DRAWN = {
-    "|-|": "h", "|_|": "u", "|\\|": "n", "|\\/|": "m", "/\\/\\": "m", "\\/\\/": "w", "/-\\": "a", "/\\": "a", "\\/": "v",
-    "|3": "b", "|)": "d", "|>": "p", "|<": "k", "|_": "l", "|=": "f", "()": "o", "[]": "o", "><": "x", "}{": "x", "vv": "w",
+    "|-|": "h", "|_|": "u", "|\\|": "n", "|\\/|": "m", "/\\/\\": "m", "\\/\\/": "w", "/-\\": "a", "/\\": "a",
+    "\\/": "v", "|3": "b", "|)": "d", "|>": "p", "|<": "k", "|_": "l", "|=": "f", "()": "o", "[]": "o", "><": "x",
+    "}{": "x", "vv": "w",
 }  # fmt: skip
 _DRAWN_LETTERS = re.compile("|".join(re.escape(shape) for shape in sorted(_DRAWN, key=len, reverse=True)))
 
@@ -69,7 +70,7 @@ def without_backspaces(text: str) -> str:
 
 
 def without_weights(text: str, gap: str) -> str:
-    """Put ``gap`` for the syntax that weights, schedules or loads something, and for tokens special to a text encoder."""
+    """Put ``gap`` for syntax that weights, schedules or loads something, and for a text encoder's special tokens."""
     for pattern in (_SPECIAL_TOKEN, _WEIGHT, _KEYWORD, _BRACKETS):
         text = pattern.sub(gap, text)
     return text

@@ -43,19 +43,19 @@ _LATIN_NAMES = {
 }  # fmt: skip
 
 # Letters that people read as Latin ones and Unicode's list, which is about exact likeness, gives as something else.
-_READ_AS = dict(
-    zip(
-        "βζδελμξπωθφψχγκΛΔΞΠΩΣΘΦΨΓΙбгдлцчшщъьэжюБГДЛЦЧШЩЪЬЭЖІЗИЯ₳₿₵₫₣₲₭₦₱₮₩₴₡",
-        "bzdeluenwooyxykAAENOEOOYRIbrdluywwbbexuBRDLUYWWBBEXIENRabcdfgknptwsc",
-        strict=True,
-    )
-)
+_READ_AS = {
+    **dict(zip("βζδελμξπωθφψχγκ", "bzdeluenwooyxyk", strict=True)),
+    **dict(zip("ΛΔΞΠΩΣΘΦΨΓΙ", "AAENOEOOYRI", strict=True)),
+    **dict(zip("бгдлцчшщъьэжю", "brdluywwbbexu", strict=True)),
+    **dict(zip("БГДЛЦЧШЩЪЬЭЖІЗИЯ", "BRDLUYWWBBEXIENR", strict=True)),
+    **dict(zip("₳₿฿₵₫₣₲₭₦₱₮₩₴₡", "abbcdfgknptwsc", strict=True)),
+}
 
 
 def fold(text: str) -> str:
     """Return the form that texts and terms are compared in; white space is single and trimmed.
 
-    It is idempotent, and empty only where nothing visible was there.
+    It is idempotent, and empty only where there was nothing visible but underscores.
     """
     return collapse_space(fold_spaced(text))
 
@@ -86,7 +86,7 @@ def plain(text: str) -> str:
 
 
 def unmask(text: str) -> str:
-    """Return a plain text with every word read as Latin that can be read so as a whole, and emoji letters as letters."""
+    """Return a plain text with each word read as Latin that can be so as a whole, and emoji letters as letters."""
     return text if text.isascii() else re.sub(r"\S+", _all_latin, text)
 
 

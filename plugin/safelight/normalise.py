@@ -4,7 +4,9 @@ What is covered: invisible characters and what they hide, lookalikes, leetspeak,
 repeated letters, backspaces, reversed and upside-down text, prompt weights and special tokens, and codes (``decode``),
 alone and in the combinations that people use.
 What is not covered: typing errors, synonyms and languages (a judge reads the raw text for these), words split by single
-white space into longer pieces, and a sentence of single letters without any wider gap between its words.
+white space into longer pieces, and a sentence of single letters without any wider gap between its words. Nor can a
+reading know what was meant: every text is also read backwards and as a cipher, so a short term is met by an ordinary
+word now and then ("raw" backwards is "war"); terms of five letters or more hardly ever are.
 
 The raw text is always the first view, whole and unchanged. The others are made of its first ``MAX_READ_CHARS``
 characters by a fixed list of recipes, so neither their number nor the work depends on what the text holds: nobody

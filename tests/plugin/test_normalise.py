@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import random
 import re
-import time
+import sys
+from types import FrameType
 
-import disguises_of_zorblax as samples
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import disguises_of_zorblax as samples
 from safelight import normalise
+from safelight.decode import decode
+from safelight.lookalikes import plain
 from safelight.normalise import MAX_READ_CHARS, MAX_TOTAL_CHARS, MAX_VIEW_CHARS, MAX_VIEWS, View, fold, views
 from safelight.request import MAX_PROMPT_CHARS, GenerationRequest, Principal
 from safelight.screens.terms import TermsScreen
@@ -17,8 +21,15 @@ SOMEONE = Principal("key-1")
 
 # Something of each kind that makes a recipe give a view of its own.
 DECOYS = (
-    "(z:1.2) [b:c:0.3] z o r b  l a x  z0rb1@x zzoorrbb zooorb a-b xy\b \u0444илос сат em9yYmxheA== &#122; %7a zo rb la "
-    "q Bear4 bearCub -... . .- .-. 626561727321 \U000e007a\U000e006f 1 @ b c Zulu Oscar Romeo \u0250 a&amp;b YmVhciBiZWFyIQ== "
+    "(z:1.2) [b:c:0.3] z o r b  l a x  z0rb1@x zzoorrbb zooorb a-b xy\b \u0444илос сат em9yYmxheA== &#122; %7a "
+    "zo rb la q Bear4 bearCub -... . .- .-. 626561727321 \U000e007a\U000e006f 1 @ b c Zulu Oscar Romeo \u0250 "
+    "a&amp;b YmVhciBiZWFyIQ== "
+)
+
+# Characters whose folding depends on a neighbour, or whose folded forms fold further.
+AWKWARD = (
+    "aZ\u0130\u00df\u1e9e\u0345\u0390\u1fb3\u0430\u0457\u05d0\u0651\u0939\u093f\u094d\u304b\u3099\u1100\u1161\u11a8"
+    "\ufb03\u00bd\u2460\u221e\u2229\u1d22\u3392\u0f73\u1d16_ \u2122\u20b3\u0e3f\u13c3"
 )
 
 ADVERSARIAL = {
@@ -127,7 +138,7 @@ async def test_reversed_view_reads_every_word_backwards_so_a_short_word_can_be_m
         ("straße", "STRASSE"),
         ("İstanbul", "istanbul"),
         ("kitchen teapot", "(kitchen:1.2)(teapot:1.1)"),
-        ("kitchen teapot", "kitchen AND t34p0t"),
+        ("kitchen teapot", "kitchen AND teapot"),
         ("kitchen_teapot", "k i t c h e n   t e a p o t"),
         ("bookkeeper", "bbooookkkkeeeeppeerr"),
     ],
@@ -163,7 +174,12 @@ def test_kinds_are_unique_codes() -> None:
 
 def test_plain_prompt_has_few_views() -> None:
     assert kinds("a watercolour of a red teapot at dusk") == ["raw", "reversed", "rot13", "atbash", "acrostic"]
-    assert max(len(views(prompt)) for prompt in samples.ORDINARY) <= 24
+    assert max(len(views(prompt)) for prompt in samples.ORDINARY) <= 20
+
+
+@pytest.mark.parametrize("prompt", samples.ORDINARY)
+def test_ordinary_prompt_is_not_read_as_a_code(prompt: str) -> None:
+    assert decode(plain(prompt)) == ("", plain(prompt))
 
 
 def test_view_after_the_first_is_folded() -> None:
@@ -175,14 +191,18 @@ def test_hidden_text_has_a_view_of_its_own() -> None:
 
 
 def test_flag_emoji_and_families_hide_nothing_but_the_flags_letters() -> None:
-    assert [view.text for view in views("\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f") if view.kind == "hidden"] == []
+    assert [
+        view.text for view in views("\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f") if view.kind == "hidden"
+    ] == []
 
 
 def test_nested_codes_are_named_by_their_steps() -> None:
     assert "base64>base64" in kinds(samples.ENCODED["base64 twice"])
 
 
-@pytest.mark.parametrize("text", ["", " ", "\x00", "\u200b", "=", "%", "&#;", "\\u", "\\ud800", "&#55296;", "%ud83d", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "\x00", "\u200b", "=", "%", "&#;", "\\u", "\\ud800", "&#55296;", "%ud83d", "\ud800"]
+)
 def test_empty_and_broken_texts_have_views(text: str) -> None:
     assert views(text)[0] == View("raw", text)
     for view in views(text)[1:]:
@@ -195,7 +215,11 @@ def test_views_hold_their_bounds_and_are_deterministic(text: str) -> None:
     assert views(text) == views(text)
 
 
-@given(st.text(alphabet="zorblax ZX0143@|!$.-_=/+%&#;:\\ux()[]{}<>\n\b\u200b\u0301\u0430\U000e007a\u2800\u2835", max_size=300))
+@given(
+    st.text(
+        alphabet="zorblax ZX0143@|!$.-_=/+%&#;:\\ux()[]{}<>\n\b\u200b\u0301\u0430\U000e007a\u2800\u2835", max_size=300
+    )
+)
 def test_views_hold_their_bounds_for_texts_made_of_disguises(text: str) -> None:
     check_bounds(text)
 
@@ -230,20 +254,29 @@ def test_views_of_a_long_text_are_those_of_its_beginning() -> None:
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_work_grows_with_the_text_and_not_with_its_square(name: str) -> None:
+def test_work_and_views_grow_with_the_text_and_not_with_its_square(name: str) -> None:
     unit = ADVERSARIAL[name]
-    small, large = (cpu_seconds("%&z" + unit * (size // len(unit))) for size in (MAX_READ_CHARS // 8, MAX_READ_CHARS))
-    # Eight times the text: a square would be sixty-four times the work. The floor is the clock's own noise.
-    assert large <= 30 * max(small, 0.002)
+    small, large = ("%&z" + unit * (size // len(unit)) for size in (1_000, 8_000))
+    # Eight times the text; a square would be sixty-four times the work. The constant is what every text costs.
+    assert calls_made(large) <= 12 * calls_made(small) + 2_000
+    assert sum(len(view.text) for view in views(large)) <= 10 * sum(len(view.text) for view in views(small))
 
 
-def cpu_seconds(text: str) -> float:
-    def once() -> float:
-        start = time.thread_time()
+def calls_made(text: str) -> int:
+    """Count the function calls, Python's and C's, that the views of a text take."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
         views(text)
-        return time.thread_time() - start
-
-    return min(once() for _ in range(2))
+    finally:
+        sys.setprofile(before)
+    return calls
 
 
 @given(st.text())
@@ -253,7 +286,7 @@ def test_fold_is_idempotent_and_never_longer_than_four_times(text: str) -> None:
 
 
 @settings(max_examples=200)
-@given(st.lists(st.sampled_from("aZ\u0130\u00df\u1e9e\u0345\u0390\u1fb3\u0430\u0457\u05d0\u0651\u0939\u093f\u094d\u304b\u3099\u1100\u1161\u11a8\ufb03\u00bd\u2460\u221e\u2229\u1d22\u3392\u0f73\u1d165_ \u2122"), max_size=12))
+@given(st.lists(st.sampled_from(AWKWARD), max_size=12))
 def test_fold_is_idempotent_on_awkward_neighbours(chars: list[str]) -> None:
     text = "".join(chars)
     assert fold(fold(text)) == fold(text)

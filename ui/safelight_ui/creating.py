@@ -111,10 +111,12 @@ class Creating:
         files = await asyncio.to_thread(self._written, creation, asked.principal.person)
         return files, self.notices.released(creation), str(asked.seed)
 
-    def _written(self, creation: Creation, visitor: str) -> list[tuple[str, str]]:
+    def _written(self, creation: Creation, visitor: str) -> list[tuple[str, str | None]]:
+        """Hand the released pictures over, and return their files with captions where there is more than one."""
+        several = len(creation.pictures) > 1
         try:
             return [
-                (str(self.pictures.write(picture.encoded.data, visitor)), f"Picture {place + 1}")
+                (str(self.pictures.write(picture.encoded.data, visitor)), f"Picture {place + 1}" if several else None)
                 for place, picture in enumerate(creation.pictures)
                 if picture.encoded is not None
             ]

@@ -20,26 +20,39 @@ def theme() -> gr.themes.Base:
         block_title_text_color_dark="*body_text_color",
         block_title_padding="0",
         block_label_text_color="*body_text_color_subdued",
-        block_border_width="1px",
+        # A second set() puts everything that it does not name back to Gradio's default, so Soft's paper is named again.
+        background_fill_primary="*neutral_50",
+        block_border_width="0px",
         input_border_width="1px",
+        input_border_color="*neutral_300",
+        input_shadow="none",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
     )
 
 
 CSS = """
-.gradio-container { max-width: 1080px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1080px !important; width: 100%; margin: 0 auto !important; }
 .sl-header h1 { display: flex; align-items: center; gap: .5rem; font-size: 1.9rem; margin: .4rem 0 .2rem; }
 .sl-header p { margin: 0; color: var(--body-text-color-subdued); font-size: 1.02rem; }
-.sl-lamp { width: 1.1rem; height: 1.1rem; border-radius: 50%; flex: none;
+.sl-lamp { width: 1.1rem; height: 1.1rem; border-radius: 50%; flex: none; margin-left: .3rem;
   background: radial-gradient(circle at 35% 35%, #ffd08a, #f2601d 55%, #9f1c0c);
   box-shadow: 0 0 .9rem .15rem rgba(242, 96, 29, .45); }
 .sl-header .sl-note { margin-top: .7rem; padding: .5rem .8rem; border-radius: var(--radius-md);
   border-left: 4px solid var(--primary-400); background: var(--block-background-fill);
   color: var(--body-text-color); font-size: .93rem; }
-.sl-ask button { min-height: 46px; }
-#gallery { min-height: 320px; }
-.sl-card { border: 1px solid var(--border-color-primary); border-top: 4px solid var(--sl-tone);
+.gradio-container .html-container { padding: 0; }
+.gradio-container .main, .gradio-container .wrap { width: 100%; }
+.sl-ask button, #prompt textarea { min-height: 48px; }
+#prompt textarea { border: 1px solid var(--input-border-color); border-radius: var(--radius-md); font-size: 1.05rem;
+  padding: .7rem .8rem; background: var(--block-background-fill); }
+#prompt textarea:focus { border-color: var(--primary-500); }
+#gallery, #options { border: 1px solid var(--border-color-primary) !important; border-radius: var(--radius-lg); }
+#gallery .gallery-item:only-child .thumbnail-item { aspect-ratio: auto; height: 412px; }
+.sl-card { border-width: 4px 1px 1px; border-style: solid;
+  border-color: var(--sl-tone) var(--border-color-primary) var(--border-color-primary);
   border-radius: var(--radius-lg); padding: 1rem 1.1rem; background: var(--block-background-fill); font-size: .95rem;
   line-height: 1.5; overflow-wrap: anywhere; }
 .sl-card h3 { margin: 0 0 .5rem; font-size: 1.12rem; color: var(--sl-tone); }
@@ -54,6 +67,7 @@ CSS = """
 .sl-card dt { font-weight: 600; margin-top: .55rem; }
 .sl-card dd { margin: .1rem 0 0; }
 .sl-card small { display: block; color: var(--body-text-color-subdued); }
+.sl-card a { margin: 0; padding: 0; color: var(--sl-tone); }
 .sl-card code, .sl-footer code { font-family: var(--font-mono); font-size: .84em; }
 .sl-appeal { color: var(--body-text-color-subdued); font-size: .9em; }
 .sl-withheld { border-left: 4px solid #b3261e; padding: .1rem 0 .1rem .8rem; margin: .2rem 0 .9rem; }

@@ -24,7 +24,7 @@ from .visitors import Visitors
 
 EXAMPLES = (
     "a red teapot on a wooden table",
-    "a lighthouse in the morning fog, oil painting",
+    "a lighthouse in the fog",
     "a paper boat on a calm lake",
     "a fox asleep under autumn leaves",
 )
@@ -122,7 +122,7 @@ def _gallery(pictures: PictureFolder) -> gr.Gallery:
     gallery = gr.Gallery(
         label="Result",
         show_label=False,
-        columns=4,
+        columns=2,
         height=440,
         preview=True,
         object_fit="contain",

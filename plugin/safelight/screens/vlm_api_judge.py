@@ -9,8 +9,9 @@ What is not covered: detail that is lost when a picture is shrunk to ``max_side`
 believes what is written in a picture, which is why classifiers that read no text stand beside it and the most severe
 finding wins; a model that is wrong.
 
-InternVL's processor cuts a picture into tiles unless told otherwise, at up to ten times the cost. Tell the server, not
-the request: ``vllm serve OpenGVLab/InternVL3-8B-hf --mm-processor-kwargs '{"crop_to_patches": false}'``.
+InternVL's processor cuts a picture into tiles unless told otherwise, at up to ten times the cost. That is the server's
+setting, not the request's; vLLM's is ``--mm-processor-kwargs '{"crop_to_patches": false}'`` (not tried on a live vLLM:
+see that it reports about 256 prompt tokens for a square picture of 896 pixels besides the text, and not 1,280).
 """
 
 from __future__ import annotations
@@ -200,6 +201,6 @@ def _data_url(image: Image.Image, max_side: int) -> str:
         size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
         shown = shown.resize(size, Image.Resampling.LANCZOS)
     png = io.BytesIO()
-    # Level 1 takes a fifth of the time of the default, and the bytes travel only once.
+    # Lossless at every level; this one is up to six times as fast as the default, for a fifth more bytes.
     shown.save(png, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")

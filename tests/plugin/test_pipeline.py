@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoPipelineForImage2Image,
+    DiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+)
+from fakes import ALICE, SENTINEL, FakeJudge, FaultyStore, MarkerScreen, failed, make_guard, sentinel_screen
+from PIL import Image
+from tiny_sdxl import tiny_sdxl
+
+import safelight
+from safelight.encoding import encode_raw, sha256_hex
+from safelight.errors import ConfigError, ContentBlocked, ScreeningUnavailable, UnjudgedChannel, UnscreenedPipeline
+from safelight.guard import Guard
+from safelight.verdict import Outcome, Stage, Verdict
+
+SIZE = {"height": 64, "width": 64, "num_inference_steps": 2}
+
+
+class Nth:
+    """An image screen that finds something in the pictures at some places of each batch."""
+
+    name = "nth"
+
+    def __init__(self, *places: int) -> None:
+        self.places = places
+
+    async def screen_images(self, images: Sequence[Image.Image], request: Any, history: Any) -> Sequence[Verdict]:
+        return [
+            Verdict("nth", Stage.IMAGE, {"sentinel": float(place in self.places)}) for place in range(len(images))
+        ]
+
+
+@pytest.fixture
+def pipe() -> StableDiffusionXLPipeline:
+    return tiny_sdxl()
+
+
+def guard(*, spoil: Sequence[int] = (), **more: Any) -> Guard:
+    return make_guard(image_screens=[Nth(*spoil)], **more)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_protect_returns_the_same_object_still_of_its_class(pipe: Any) -> None:
+    plain = inspect.signature(StableDiffusionXLPipeline.__call__)
+    guarded = safelight.protect(pipe, guard())
+    assert guarded is pipe
+    assert isinstance(guarded, StableDiffusionXLPipeline)
+    assert type(guarded).__name__ == "StableDiffusionXLPipeline"
+    assert type(guarded).__module__ == StableDiffusionXLPipeline.__module__
+    assert inspect.signature(type(guarded).__call__) == plain
+
+
+def test_an_allowed_picture_is_the_one_that_the_plain_pipeline_makes(pipe: Any) -> None:
+    plain = pipe("a cup of tea", generator=seeded(), **SIZE).images[0]
+    output = safelight.protect(pipe, guard())("a cup of tea", generator=seeded(), **SIZE)
+    assert np.array_equal(np.asarray(output.images[0]), np.asarray(plain))
+    assert output.nsfw_content_detected == [False]
+    assert list(output.keys()) == ["images"]
+
+
+def test_what_is_delivered_is_in_the_store_by_its_hash(pipe: Any) -> None:
+    own = guard()
+    output = safelight.protect(pipe, own)("a cup of tea", **SIZE)
+    digest = sha256_hex(encode_raw(output.images[0]).data)
+    assert [decision.allows for decision in own.store.decisions(image_sha256=digest)] == [True]
+    assert output.decisions[0].image_sha256 == digest
+
+
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+def test_a_blocked_picture_is_black_at_its_place_in_every_form(pipe: Any, kind: str) -> None:
+    pipe = safelight.protect(pipe, guard(spoil=[1]))
+    output = pipe("tea", num_images_per_prompt=3, output_type=kind, **SIZE)
+    assert output.nsfw_content_detected == [False, True, False]
+    means = [float(np.asarray(image, dtype="float32").mean()) for image in output.images]
+    assert means[1] == 0.0
+    assert min(means[0], means[2]) > 0.0
+    if kind == "pil":
+        assert output.images[1].size == output.images[0].size
+    else:
+        assert output.images.shape == ((3, 64, 64, 3) if kind == "np" else (3, 3, 64, 64))
+
+
+def test_a_tuple_keeps_its_arity(pipe: Any) -> None:
+    result = safelight.protect(pipe, guard())("tea", return_dict=False, **SIZE)
+    assert isinstance(result, tuple)
+    assert len(result) == 1
+    assert isinstance(result[0][0], Image.Image)
+
+
+def test_a_blocked_prompt_costs_no_step_and_gives_black_pictures_of_the_asked_size(pipe: Any) -> None:
+    steps: list[int] = []
+    pipe.unet.register_forward_pre_hook(lambda module, args: steps.append(1))
+    output = safelight.protect(pipe, guard())(f"a {SENTINEL}", num_images_per_prompt=2, height=64, width=128)
+    assert steps == []
+    assert [image.size for image in output.images] == [(128, 64)] * 2
+    assert [image.getextrema() for image in output.images] == [((0, 0),) * 3] * 2
+    assert output.nsfw_content_detected == [True, True]
+    assert output.decisions[0].stage is Stage.PROMPT
+    assert type(output).__name__ == "StableDiffusionXLPipelineOutput"
+
+
+def test_one_blocked_prompt_of_a_list_does_not_lose_the_others(pipe: Any) -> None:
+    generators = [seeded(1), seeded(2), seeded(3)]
+    alone = pipe("a boat", generator=seeded(3), **SIZE).images[0]
+    pipe = safelight.protect(pipe, guard())
+    output = pipe(["a cup", SENTINEL, "a boat"], generator=generators, **SIZE)
+    assert output.nsfw_content_detected == [False, True, False]
+    assert output.images[1].getextrema() == ((0, 0),) * 3
+    difference = np.abs(np.asarray(output.images[2], int) - np.asarray(alone, int))
+    assert difference.max() <= 1
+
+
+def test_blocked_content_is_raised_where_that_was_asked(pipe: Any) -> None:
+    safelight.protect(pipe, guard(spoil=[0]), on_block="raise")
+    with pytest.raises(ContentBlocked) as blocked:
+        pipe(SENTINEL, **SIZE)
+    assert blocked.value.decision.stage is Stage.PROMPT
+    with pytest.raises(ContentBlocked) as blocked:
+        pipe("tea", **SIZE)
+    assert blocked.value.decision.stage is Stage.IMAGE
+
+
+@pytest.mark.parametrize("channel", ["prompt_2", "negative_prompt", "negative_prompt_2"])
+def test_every_text_channel_is_judged(pipe: Any, channel: str) -> None:
+    output = safelight.protect(pipe, guard())("tea", **{channel: SENTINEL}, **SIZE)
+    assert output.nsfw_content_detected == [True]
+
+
+def test_texts_passed_by_position_are_judged(pipe: Any) -> None:
+    assert safelight.protect(pipe, guard())("tea", SENTINEL).nsfw_content_detected == [True]
+
+
+TENSOR = torch.zeros(1, 4, 8, 8)
+REFUSED = {
+    "latents": TENSOR,
+    "prompt_embeds": TENSOR,
+    "negative_prompt_embeds": TENSOR,
+    "pooled_prompt_embeds": TENSOR,
+    "negative_pooled_prompt_embeds": TENSOR,
+    "ip_adapter_image": Image.new("RGB", (8, 8)),
+    "ip_adapter_image_embeds": [TENSOR],
+    "output_type": "latent",
+    "callback_on_step_end": lambda pipe, step, timestep, tensors: tensors,
+    "cross_attention_kwargs": {"ip_adapter_masks": [TENSOR]},
+    "callback": print,
+    "something_new": 1,
+    "generator": "not a generator",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_channel_that_nobody_can_judge_is_refused_by_name(pipe: Any, name: str) -> None:
+    pipe = safelight.protect(pipe, guard())
+    with pytest.raises(UnjudgedChannel, match=name):
+        pipe("tea", **{name: REFUSED[name]}, **SIZE)
+
+
+def test_every_parameter_of_the_real_signature_is_judged_harmless_or_refused(pipe: Any) -> None:
+    from safelight.channels import NUMBERS, TEXTS
+
+    ruled_on = {
+        *TEXTS,
+        *NUMBERS,
+        *REFUSED,
+        "return_dict",
+        "callback_on_step_end_tensor_inputs",
+        "self",
+        "kwargs",
+    }
+    assert set(inspect.signature(StableDiffusionXLPipeline.__call__).parameters) <= ruled_on
+
+
+def test_numbers_that_carry_tensors_are_refused(pipe: Any) -> None:
+    with pytest.raises(ValueError, match="guidance_scale"):
+        safelight.protect(pipe, guard())("tea", guidance_scale=TENSOR, **SIZE)
+
+
+def test_a_step_callback_without_tensors_works_and_cannot_return_any(pipe: Any) -> None:
+    seen: list[tuple[int, dict[str, Any]]] = []
+
+    def callback(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        seen.append((step, dict(tensors)))
+        return {}
+
+    pipe = safelight.protect(pipe, guard())
+    pipe("tea", callback_on_step_end=callback, callback_on_step_end_tensor_inputs=[], **SIZE)
+    assert seen == [(0, {}), (1, {})]
+    with pytest.raises(UnjudgedChannel, match="callback_on_step_end"):
+        pipe(
+            "tea",
+            callback_on_step_end=lambda *args: {"latents": TENSOR},
+            callback_on_step_end_tensor_inputs=[],
+            **SIZE,
+        )
+    assert pipe("tea", **SIZE).nsfw_content_detected == [False]
+
+
+def test_a_fault_of_ours_raises_whatever_is_done_about_blocks(pipe: Any) -> None:
+    judge = FakeJudge(answer=lambda request: failed(Outcome.TIMEOUT))
+    safelight.protect(pipe, guard(prompt_screens=[judge]))
+    with pytest.raises(ScreeningUnavailable):
+        pipe("tea", **SIZE)
+
+
+@pytest.mark.parametrize("failing", ["reserve", "record prompt", "record image", "is_releasable"])
+def test_a_store_that_fails_lets_nothing_out(pipe: Any, failing: str) -> None:
+    safelight.protect(pipe, guard(store=FaultyStore(failing)))
+    with pytest.raises(ScreeningUnavailable):
+        pipe("tea", **SIZE)
+
+
+def test_a_picture_of_nan_is_a_fault_and_not_a_block(pipe: Any) -> None:
+    safelight.protect(pipe, guard())
+    with torch.no_grad():
+        pipe.vae.decoder.conv_out.weight.fill_(float("nan"))
+    with pytest.raises(safelight.GenerationFailed, match="finite"):
+        pipe("tea", **SIZE)
+
+
+def test_a_pipeline_made_from_a_guarded_one_does_not_run_until_it_is_guarded(pipe: Any) -> None:
+    safelight.protect(pipe, guard())
+    for make in (StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline, AutoPipelineForImage2Image):
+        clone = make.from_pipe(pipe, dtype=torch.float32)
+        extra = {} if make is StableDiffusionXLPipeline else {"image": Image.new("RGB", (64, 64))}
+        arguments = {"num_inference_steps": 4} if extra else SIZE
+        with pytest.raises(UnscreenedPipeline):
+            clone("tea", **extra, **arguments)
+    clone = StableDiffusionXLPipeline.from_pipe(pipe, dtype=torch.float32)
+    assert safelight.protect(clone, guard())("tea", **SIZE).nsfw_content_detected == [False]
+    assert pipe("tea", **SIZE).nsfw_content_detected == [False]
+
+
+def test_saving_writes_the_true_class_and_loads_again(pipe: Any, tmp_path: Path) -> None:
+    safelight.protect(pipe, guard()).save_pretrained(tmp_path)
+    assert type(DiffusionPipeline.from_pretrained(tmp_path)) is StableDiffusionXLPipeline
+
+
+def test_copies_and_pickles_are_refused_rather_than_unguarded(pipe: Any) -> None:
+    safelight.protect(pipe, guard())
+    for act in (copy.deepcopy, copy.copy, pickle.dumps):
+        with pytest.raises(TypeError, match="guarded pipeline"):
+            act(pipe)
+
+
+def test_moving_and_settings_still_work(pipe: Any) -> None:
+    pipe = safelight.protect(pipe, guard()).to("cpu")
+    pipe.set_progress_bar_config(disable=True)
+    pipe.enable_attention_slicing()
+    assert pipe("tea", **SIZE).nsfw_content_detected == [False]
+
+
+def test_history_hangs_on_the_principal(pipe: Any) -> None:
+    judge = FakeJudge()
+    pipe = safelight.protect(pipe, guard(prompt_screens=[judge]), principal=ALICE)
+    pipe("zor", **SIZE)
+    assert pipe("blax", **SIZE).nsfw_content_detected == [True]
+
+
+def test_protecting_again_changes_the_guard_and_does_not_stack(pipe: Any) -> None:
+    first, second = FakeJudge(), FakeJudge()
+    safelight.protect(pipe, guard(prompt_screens=[first]))
+    safelight.protect(pipe, guard(prompt_screens=[second]))
+    pipe("tea", **SIZE)
+    assert (len(first.seen), len(second.seen)) == (0, 1)
+
+
+def test_calls_from_several_threads_take_turns(pipe: Any) -> None:
+    pipe = safelight.protect(pipe, guard())
+    results: dict[str, list[bool]] = {}
+    prompts = ["a cup", SENTINEL, "a boat", "a house"]
+
+    def call(prompt: str) -> None:
+        results[prompt] = pipe(prompt, **SIZE).nsfw_content_detected
+
+    threads = [threading.Thread(target=call, args=(prompt,)) for prompt in prompts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {prompt: [prompt == SENTINEL] for prompt in prompts}
+
+
+async def test_it_can_be_called_inside_a_running_event_loop(pipe: Any) -> None:
+    assert safelight.protect(pipe, guard())("tea", **SIZE).nsfw_content_detected == [False]
+
+
+def test_what_is_no_pipeline_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a diffusers pipeline"):
+        safelight.protect(object(), guard())
+
+
+def test_an_unknown_way_to_block_is_refused(pipe: Any) -> None:
+    with pytest.raises(ConfigError, match="on_block"):
+        safelight.protect(pipe, guard(), on_block="blur")  # type: ignore[arg-type]
+
+
+def test_marker_and_sentinel_screens_of_the_default_guard_run(pipe: Any) -> None:
+    own = make_guard(prompt_screens=[sentinel_screen()], image_screens=[MarkerScreen()])
+    output = safelight.protect(pipe, own)("tea", **SIZE)
+    assert output.decisions[0].screens == ("marker",)
