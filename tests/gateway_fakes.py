@@ -138,3 +138,11 @@ class FailingStore(SQLiteStore):
         if "crash" in self.failing and name == "image-urls":
             raise ZeroDivisionError("a secret text")
         return super().secret(name)
+
+
+class PatientPainter(Painter):
+    """Takes half a second."""
+
+    def generate(self, request: GenerationRequest, progress: Progress) -> Sequence[Image.Image]:
+        threading.Event().wait(0.5)
+        return super().generate(request, progress)

@@ -30,6 +30,8 @@ EXAMPLES = (
 )
 KEPT_S = 3600
 """How long a released picture can be fetched, in seconds."""
+AT_A_TIME = 4
+"""Requests that are worked on together; ``MAX_WAITING`` more may queue, and further ones are turned away."""
 MAX_WAITING = 20
 
 
@@ -111,8 +113,8 @@ def _blocks(runtime: Runtime, pictures: PictureFolder) -> gr.Blocks:
             outputs=[gallery, status, seed],
             show_progress_on=gallery,
             api_visibility="private",
-            # A generator takes one call at a time.
-            concurrency_limit=1,
+            # Generators take one call at a time by themselves; meanwhile other people's prompts are read.
+            concurrency_limit=AT_A_TIME,
         )
     blocks.queue(max_size=MAX_WAITING, api_open=False)
     return blocks

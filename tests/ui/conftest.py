@@ -1,0 +1,113 @@
+"""A served page in a folder of its own, a headless browser, and visits that complain about anything out of order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from page_fakes import ObedientGenerator, page_runtime, served
+from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright
+
+from safelight.config import Runtime
+from safelight_ui.page import create_app
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass
+class Stage:
+    """A page that is being served.
+
+    Args:
+        url: Its address.
+        runtime: What it works with.
+        generator: What makes its pictures.
+        folder: Where everything lies that it writes.
+        browser: To visit it.
+    """
+
+    url: str
+    runtime: Runtime
+    generator: ObedientGenerator
+    folder: Path
+    browser: Browser
+
+
+@dataclass
+class Visit:
+    """One person's browser, with the page open."""
+
+    context: BrowserContext
+    page: Page
+    problems: list[str] = field(default_factory=list)
+
+    async def ask(self, prompt: str, *, expect: str) -> Locator:
+        """Ask for something, and return the card once the expected one is there."""
+        await self.page.locator("#prompt textarea").fill(prompt)
+        await self.page.locator("#create").click()
+        return await self.card(expect)
+
+    async def card(self, state: str) -> Locator:
+        # Never the card of the request before: the page clears it first.
+        found = self.page.locator(f"[data-state={state}]")
+        await found.wait_for(timeout=20_000)
+        return found
+
+    async def pictures(self) -> list[str]:
+        """Return the addresses of the pictures that are shown."""
+        found: list[str] = await self.page.locator("#gallery img").evaluate_all("all => all.map(one => one.src)")
+        return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    folder = tmp_path_factory.mktemp("page")
+    generator = ObedientGenerator()
+    runtime = page_runtime(folder, generator)
+    with pytest.MonkeyPatch.context() as patch:
+        # Both the page and Gradio put files below it; a test looks at every one of them.
+        patch.setattr(tempfile, "tempdir", str(folder))
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+            with served(create_app(runtime)) as url:
+                yield Stage(url, runtime, generator, folder, browser)
+                await browser.close()
+    runtime.store.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visit(stage: Stage) -> AsyncIterator[Visit]:
+    async with await stage.browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        one = await open_page(stage, context)
+        yield one
+        assert one.problems == []
+
+
+async def open_page(stage: Stage, context: BrowserContext) -> Visit:
+    """Open the page, and note every error of its console and every request to another address."""
+    page = await context.new_page()
+    visit = Visit(context, page)
+    page.on("console", lambda said: visit.problems.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: visit.problems.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: (
+            None if asked.url.startswith((stage.url, "data:", "blob:")) else visit.problems.append(asked.url)
+        ),
+    )
+    await page.goto(stage.url)
+    await page.locator("#create").wait_for()
+    return visit
