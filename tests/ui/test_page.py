@@ -1,21 +1,50 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Stage, Visit, open_page
-from fakes import MARKER, SENTINEL, has_marker
-from page_fakes import JUDGE_NOTE, ObedientGenerator
+import pytest_asyncio
 from PIL import Image, UnidentifiedImageError
+from playwright.async_api import async_playwright
 
+from fakes import SENTINEL, has_marker
+from page_browser import CHROMIUM, FLAGS, Stage, Visit, open_page
+from page_fakes import JUDGE_NOTE, ObedientGenerator, page_runtime, served
 from safelight.encoding import encode_png, sha256_hex
 from safelight.policy import Decision
 from safelight.request import GenerationRequest, Principal
+from safelight_ui.page import create_app
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    folder = tmp_path_factory.mktemp("page")
+    generator = ObedientGenerator()
+    runtime = page_runtime(folder, generator)
+    with pytest.MonkeyPatch.context() as patch:
+        # Both the page and Gradio put files below it; a test looks at every one of them.
+        patch.setattr(tempfile, "tempdir", str(folder))
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+            with served(create_app(runtime)) as url:
+                yield Stage(url, runtime, generator, folder, browser)
+                await browser.close()
+    runtime.store.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visit(stage: Stage) -> AsyncIterator[Visit]:
+    async with await stage.browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        one = await open_page(stage, context)
+        yield one
+        assert one.problems == []
 
 
 def rulings(stage: Stage) -> list[Decision]:
@@ -248,8 +277,3 @@ async def test_what_the_page_does_not_use_does_not_exist(stage: Stage, visit: Vi
     files = {"files": {"name": "x.png", "mimeType": "image/png", "buffer": b"x"}} if method == "POST" else None
     answer = await visit.context.request.fetch(stage.url + path, method=method, multipart=files)  # type: ignore[arg-type]
     assert answer.status == 404
-
-
-async def test_the_marker_is_what_the_screen_looks_for() -> None:
-    spoilt = ObedientGenerator().picture(GenerationRequest("spoil 1", Principal("x")), 0)
-    assert has_marker(spoilt) and spoilt.getpixel((50, 50)) == MARKER

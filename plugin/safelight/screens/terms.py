@@ -1,7 +1,9 @@
 """A list of terms that an operator forbids, found through the normaliser's disguises.
 
 What is covered: each term as a whole word or phrase, in any view of any channel (see ``normalise``).
-What is not covered: synonyms, other languages, meaning, words split over several requests.
+What is not covered: synonyms, other languages, meaning, words split over several requests. Terms of fewer than
+``MIN_CIPHER_LETTERS`` letters are not looked for backwards or in ciphers, where ordinary words would be hits: "png" is
+"cat" in rot13.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ from ..errors import ConfigError
 from ..normalise import fold
 from ..request import GenerationRequest, Turn
 from ..verdict import Stage, Verdict
+
+
+MIN_CIPHER_LETTERS = 5
+_CIPHERS = ("reversed", "rot13", "atbash", "pig_latin")
 
 
 class TermsScreen:
@@ -35,15 +41,15 @@ class TermsScreen:
             raise ConfigError("terms: a term has no letters or digits left after folding")
         self.name = name
         self._category = category
-        # Longest first, so that a phrase is found before a word in it. Escaped: a term is no pattern.
-        choices = "|".join(re.escape(term) for term in sorted(folded, key=len, reverse=True))
-        self._pattern = re.compile(rf"(?<!\w)(?:{choices})(?!\w)")
+        self._any = _pattern(folded)
+        self._long = _pattern([term for term in folded if len(term) >= MIN_CIPHER_LETTERS])
 
     async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
         """Look for the terms in every view of every channel."""
         for channel, found in request.views.items():
             for view in found:
-                if self._pattern.search(view.text):
+                pattern = self._long if any(cipher in view.kind for cipher in _CIPHERS) else self._any
+                if pattern is not None and pattern.search(view.text):
                     return self._verdict(1.0, f"term in {channel}, view {view.kind}")
         return self._verdict(0.0, "")
 
@@ -51,3 +57,9 @@ class TermsScreen:
         return Verdict(
             screen=self.name, stage=Stage.PROMPT, scores={self._category: score}, reason=reason, model="terms"
         )
+
+
+def _pattern(terms: Sequence[str]) -> re.Pattern[str] | None:
+    # Longest first, so that a phrase is found before a word in it. Escaped: a term is no pattern.
+    choices = "|".join(re.escape(term) for term in sorted(terms, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{choices})(?!\w)") if terms else None

@@ -47,7 +47,7 @@ def decision_row(decision: Decision) -> dict[str, Any]:
         "created": stamp(decision.created),
         "picture_index": decision.index,
         "image_sha256": decision.image_sha256,
-        "hold": int(decision.reason is Reason.RESTRICTED),
+        "hold": decision.reason is Reason.RESTRICTED,
     }
 
 
@@ -62,7 +62,7 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
         categories=tuple(json.loads(row["categories"])),
         policy=row["policy"],
         verdicts=tuple(Verdict.from_dict(item) for item in json.loads(row["verdicts"])),
-        created=datetime.fromisoformat(row["created"]),
+        created=moment(row["created"]),
         index=row["picture_index"],
         image_sha256=row["image_sha256"],
     )
@@ -71,7 +71,7 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
 def turn_of(row: Mapping[str, Any]) -> Turn:
     """Return the turn that a row holds. A pending or faulty turn has no ruling."""
     action = None if row["state"] in (PENDING, FAULT) else Action(row["state"])
-    return Turn(texts=json.loads(row["texts"]), at=datetime.fromisoformat(row["created"]), action=action)
+    return Turn(texts=json.loads(row["texts"]), at=moment(row["created"]), action=action)
 
 
 def key_of(row: Mapping[str, Any]) -> APIKey:
@@ -81,8 +81,8 @@ def key_of(row: Mapping[str, Any]) -> APIKey:
         id=row["id"],
         name=row["name"],
         prefix=row["prefix"],
-        created=datetime.fromisoformat(row["created"]),
-        revoked=datetime.fromisoformat(revoked) if revoked else None,
+        created=moment(row["created"]),
+        revoked=moment(revoked) if revoked else None,
     )
 
 
@@ -100,3 +100,8 @@ def stamp(at: datetime) -> str:
     if at.tzinfo is None:
         raise ValueError("a stored time needs a time zone")
     return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def moment(value: str | datetime) -> datetime:
+    """Return a stored time, in UTC; SQLite gives back its text, PostgreSQL a time."""
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)

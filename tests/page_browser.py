@@ -1,19 +1,14 @@
-"""A served page in a folder of its own, a headless browser, and visits that complain about anything out of order."""
+"""A person's browser before the page: asks, reads cards, and notes everything that is out of order."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-import pytest_asyncio
-from page_fakes import ObedientGenerator, page_runtime, served
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Locator, Page
 
+from page_fakes import ObedientGenerator
 from safelight.config import Runtime
-from safelight_ui.page import create_app
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -72,30 +67,6 @@ class Visit:
         return found
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    folder = tmp_path_factory.mktemp("page")
-    generator = ObedientGenerator()
-    runtime = page_runtime(folder, generator)
-    with pytest.MonkeyPatch.context() as patch:
-        # Both the page and Gradio put files below it; a test looks at every one of them.
-        patch.setattr(tempfile, "tempdir", str(folder))
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-            with served(create_app(runtime)) as url:
-                yield Stage(url, runtime, generator, folder, browser)
-                await browser.close()
-    runtime.store.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def visit(stage: Stage) -> AsyncIterator[Visit]:
-    async with await stage.browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-        one = await open_page(stage, context)
-        yield one
-        assert one.problems == []
-
-
 async def open_page(stage: Stage, context: BrowserContext) -> Visit:
     """Open the page, and note every error of its console and every request to another address."""
     page = await context.new_page()
@@ -104,9 +75,7 @@ async def open_page(stage: Stage, context: BrowserContext) -> Visit:
     page.on("pageerror", lambda error: visit.problems.append(str(error)))
     page.on(
         "request",
-        lambda asked: (
-            None if asked.url.startswith((stage.url, "data:", "blob:")) else visit.problems.append(asked.url)
-        ),
+        lambda asked: None if asked.url.startswith((stage.url, "data:", "blob:")) else visit.problems.append(asked.url),
     )
     await page.goto(stage.url)
     await page.locator("#create").wait_for()
