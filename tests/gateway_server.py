@@ -36,6 +36,7 @@ class Served:
     port: int
     key_id: str
     token: str
+    http: httpx.Client
     requests: list[str] = field(default_factory=list)
 
     @property
@@ -49,10 +50,9 @@ class Served:
         self, content: bytes | None = None, *, headers: dict[str, str] | None = None, **json: Any
     ) -> httpx.Response:
         given: dict[str, Any] = {"json": json} if content is None else {"content": content}
-        return httpx.post(
+        return self.http.post(
             f"{self.address}/v1/images/generations",
             headers={"authorization": f"Bearer {self.token}", "content-type": "application/json", **(headers or {})},
-            timeout=30,
             **given,
         )
 
@@ -79,7 +79,8 @@ def serving(
     runtime = Runtime(settings, guard, generator or Painter(), store)
     app = create_app(runtime)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    served = Served(runtime, store, app, listener.getsockname()[1], key.id, token)
+    http = httpx.Client(timeout=30)
+    served = Served(runtime, store, app, listener.getsockname()[1], key.id, token, http)
 
     async def counting(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -93,6 +94,7 @@ def serving(
         _await_start(server, thread)
         yield served
     finally:
+        http.close()
         server.should_exit = True
         thread.join(20)
         listener.close()

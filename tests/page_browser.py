@@ -51,12 +51,14 @@ class Visit:
 
     async def ask(self, prompt: str, *, expect: str) -> Locator:
         """Ask for something, and return the card once the expected one is there."""
+        # A mark on the card of the request before, so that it is never taken for the answer to this one.
+        await self.page.locator("[data-state]").evaluate("card => card.dataset.state += '-before'")
         await self.page.locator("#prompt textarea").fill(prompt)
         await self.page.locator("#create").click()
         return await self.card(expect)
 
     async def card(self, state: str) -> Locator:
-        # Never the card of the request before: the page clears it first.
+        """Return the card of a state, once it is there."""
         found = self.page.locator(f"[data-state={state}]")
         await found.wait_for(timeout=20_000)
         return found

@@ -34,6 +34,8 @@ STEPS: Mapping[str, int | None] = {
 }
 """Denoising steps by ``quality``. None is the generator's own number; ``num_inference_steps`` wins over all."""
 
+# How a response spells a quality; all others are "high".
+_ANSWERED_QUALITY = {"low": "low", "auto": "medium", "standard": "medium", "medium": "medium"}
 _FORMATS = ("png", "jpeg", "webp")
 # Pictures, weights and vectors steer what is made as a prompt does, but no screen here reads them.
 _UNJUDGED = frozenset(
@@ -87,44 +89,45 @@ def read_parameters(data: Mapping[str, Any], *, principal_id: str, models: Colle
     model = fields.text("model") or ""
     if model and model not in models:
         raise model_not_found()
+    _refuse_transparency(fields)
+    # Either word gets the operator's policy: a client cannot lower it.
+    fields.choice("moderation", ("auto", "low"), "auto")
+    # No preview is ever sent: it would leave before anybody looked at it.
+    fields.whole("partial_images")
     quality = fields.choice("quality", tuple(STEPS), "auto")
-    width, height = _size(fields.text("size"))
     output_format = fields.choice("output_format", _FORMATS, "png")
     # Either family of clients leaves the field out, and each needs the other answer.
     default_answer = "url" if model.startswith("dall-e") else "b64_json"
-    by_url = fields.choice("response_format", ("url", "b64_json"), default_answer) == "url"
-    if fields.choice("background", ("auto", "opaque", "transparent"), "auto") == "transparent":
-        raise InvalidRequest("background", "pictures are opaque here; use 'opaque' or 'auto'")
-    # Either word gets the operator's policy: a client cannot lower it.
-    fields.choice("moderation", ("auto", "low"), "auto")
-    steps = fields.whole("num_inference_steps")
-    # No preview is ever sent: it would leave before anybody looked at it.
-    fields.whole("partial_images")
+    return Asked(
+        request=_request(fields, Principal(principal_id, person=_person(fields)), STEPS[quality]),
+        quality=_ANSWERED_QUALITY.get(quality, "high"),
+        output_format=output_format,
+        compression=_percent(fields) if output_format != "png" else None,
+        by_url=fields.choice("response_format", ("url", "b64_json"), default_answer) == "url",
+        stream=fields.flag("stream"),
+        ignored=fields.rest(),
+    )
+
+
+def _request(fields: _Fields, principal: Principal, usual_steps: int | None) -> GenerationRequest:
+    width, height = _size(fields.text("size"))
+    steps, n = fields.whole("num_inference_steps"), fields.whole("n")
     request = GenerationRequest(
         fields.required_text("prompt"),
-        Principal(principal_id, person=_person(fields)),
+        principal,
         prompt_2=fields.text("prompt_2"),
         negative_prompt=fields.text("negative_prompt"),
         negative_prompt_2=fields.text("negative_prompt_2"),
         width=width,
         height=height,
-        steps=STEPS[quality] if steps is None else steps,
+        steps=usual_steps if steps is None else steps,
         guidance_scale=fields.number("guidance_scale"),
         seed=fields.whole("seed"),
-        n=1 if (n := fields.whole("n")) is None else n,
+        n=1 if n is None else n,
     )
     if request.n * (width or 0) * (height or 0) > MAX_PIXELS:
         raise InvalidRequest("size", f"all pictures together may have {MAX_PIXELS} pixels; ask for fewer or smaller")
-    compression = _percent(fields) if output_format != "png" else None
-    return Asked(
-        request=request,
-        quality={"low": "low", "auto": "medium", "standard": "medium", "medium": "medium"}.get(quality, "high"),
-        output_format=output_format,
-        compression=compression,
-        by_url=by_url,
-        stream=fields.flag("stream"),
-        ignored=fields.rest(),
-    )
+    return request
 
 
 def model_not_found() -> Problem:
@@ -141,6 +144,11 @@ def _size(text: str | None) -> tuple[int | None, int | None]:
         if MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE:
             return width, height
     raise InvalidRequest("size", f"must be 'auto' or WIDTHxHEIGHT, each side from {MIN_SIDE} to {MAX_SIDE} pixels")
+
+
+def _refuse_transparency(fields: _Fields) -> None:
+    if fields.choice("background", ("auto", "opaque", "transparent"), "auto") == "transparent":
+        raise InvalidRequest("background", "pictures are opaque here; use 'opaque' or 'auto'")
 
 
 def _person(fields: _Fields) -> str:

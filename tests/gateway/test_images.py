@@ -3,7 +3,6 @@ import hashlib
 import io
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 from PIL import Image
@@ -55,7 +54,7 @@ def test_a_link_can_be_fetched_without_a_key(gateway: Served) -> None:
     with gateway.client() as client:
         answer = client.images.generate(prompt="a red teapot", response_format="url", size="64x64")
     assert answer.data is not None and answer.data[0].url is not None and answer.data[0].b64_json is None
-    fetched = httpx.get(answer.data[0].url)
+    fetched = gateway.http.get(answer.data[0].url)
     assert fetched.status_code == 200 and fetched.headers["content-type"] == "image/png"
     assert opened(fetched.content).size == (64, 64)
     assert answer.data[0].url.startswith(f"{gateway.address}/v1/images/files/")
@@ -64,8 +63,8 @@ def test_a_link_can_be_fetched_without_a_key(gateway: Served) -> None:
 @pytest.mark.parametrize("change", [("sig=", "sig=0"), ("exp=", "exp=1"), (".png", ".jpeg")])
 def test_a_changed_link_opens_nothing(gateway: Served, change: tuple[str, str]) -> None:
     url = gateway.post(prompt="a red teapot", response_format="url").json()["data"][0]["url"]
-    assert httpx.get(url.replace(*change)).status_code == 403
-    assert httpx.get(url.partition("?")[0]).status_code == 403
+    assert gateway.http.get(url.replace(*change)).status_code == 403
+    assert gateway.http.get(url.partition("?")[0]).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -181,5 +180,5 @@ def test_a_repeated_request_with_its_key_is_worked_on_once(tmp_path: Path) -> No
 def test_an_odd_host_header_breaks_nothing(gateway: Served, host: bytes) -> None:
     headers = {b"authorization": f"Bearer {gateway.token}".encode(), b"host": host}
     body = {"prompt": "a teapot", "response_format": "url"}
-    response = httpx.post(f"{gateway.address}/v1/images/generations", headers=headers, json=body)
+    response = gateway.http.post(f"{gateway.address}/v1/images/generations", headers=headers, json=body)
     assert response.status_code in (200, 400)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
@@ -124,18 +123,18 @@ def test_an_unforeseen_error_is_500_and_neither_answer_nor_log_hold_its_text(
 )
 def test_a_missing_and_a_wrong_key_get_the_same_401(gateway: Served, headers: dict[str, Any]) -> None:
     url = f"{gateway.address}/v1/images/generations"
-    expected = httpx.post(url, headers={"authorization": "Bearer other"}, json={"prompt": "a teapot"})
-    response = httpx.post(url, headers=headers, json={"prompt": "a teapot"})
+    expected = gateway.http.post(url, headers={"authorization": "Bearer other"}, json={"prompt": "a teapot"})
+    response = gateway.http.post(url, headers=headers, json={"prompt": "a teapot"})
     assert response.status_code == 401 and response.json()["error"]["code"] == "invalid_api_key"
     assert response.content == expected.content
-    assert httpx.get(f"{gateway.address}/v1/models", headers=headers).content == expected.content
+    assert gateway.http.get(f"{gateway.address}/v1/models", headers=headers).content == expected.content
 
 
 def test_a_revoked_key_is_401_and_an_api_key_header_counts(gateway: Served) -> None:
     body, url = {"prompt": "a teapot"}, f"{gateway.address}/v1/images/generations"
-    assert httpx.post(url, headers={"api-key": gateway.token}, json=body).status_code == 200
+    assert gateway.http.post(url, headers={"api-key": gateway.token}, json=body).status_code == 200
     gateway.store.revoke_key(gateway.key_id, at=datetime.now(UTC))
-    assert httpx.post(url, headers={"api-key": gateway.token}, json=body).status_code == 401
+    assert gateway.http.post(url, headers={"api-key": gateway.token}, json=body).status_code == 401
 
 
 def test_an_unknown_model_is_404(gateway: Served) -> None:
@@ -168,28 +167,28 @@ def test_edits_and_variations_say_that_they_are_not_offered(gateway: Served) -> 
     ],
 )
 def test_whatever_is_not_there_answers_in_the_same_shape(gateway: Served, method: str, path: str, status: int) -> None:
-    response = httpx.request(method, gateway.address + path)
+    response = gateway.http.request(method, gateway.address + path)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
 def test_health_follows_store_and_draining(gateway: Served) -> None:
-    assert httpx.get(f"{gateway.address}/livez").status_code == 200
-    assert httpx.get(f"{gateway.address}/readyz").status_code == 200
+    assert gateway.http.get(f"{gateway.address}/livez").status_code == 200
+    assert gateway.http.get(f"{gateway.address}/readyz").status_code == 200
     gateway.store.failing = frozenset({"find_key"})
-    assert httpx.get(f"{gateway.address}/readyz").status_code == 503
-    assert httpx.get(f"{gateway.address}/livez").status_code == 200
+    assert gateway.http.get(f"{gateway.address}/readyz").status_code == 503
+    assert gateway.http.get(f"{gateway.address}/livez").status_code == 200
     gateway.store.failing = frozenset()
     gateway.app.state.draining = True
-    assert httpx.get(f"{gateway.address}/readyz").status_code == 503
+    assert gateway.http.get(f"{gateway.address}/readyz").status_code == 503
 
 
 def test_the_log_holds_no_prompt_key_link_or_line_break(gateway: Served, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     url = gateway.post(prompt="a canary", user="canary-person", response_format="url").json()["data"][0]["url"]
-    httpx.get(url)
+    gateway.http.get(url)
     gateway.post(prompt="a canary zorblax")
-    httpx.get(f"{gateway.address}/v1/%0Aforged%0D%1B[31m?canary=1")
+    gateway.http.get(f"{gateway.address}/v1/%0Aforged%0D%1B[31m?canary=1")
     own = [record.getMessage() for record in caplog.records if record.name.startswith(("safelight", "uvicorn"))]
     assert any("/v1/images/files/" in line for line in own)
     for line in own:
@@ -198,7 +197,9 @@ def test_the_log_holds_no_prompt_key_link_or_line_break(gateway: Served, caplog:
             assert secret not in line
 
 
-def test_litellm_reads_a_block_as_a_content_policy_violation(gateway: Served) -> None:
+def test_litellm_reads_a_block_as_a_content_policy_violation(gateway: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else it fetches its list of prices from the network when it is imported.
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
 
     with pytest.raises(litellm.exceptions.ContentPolicyViolationError):

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 GRACE_S = 5
 """How long to wait for browsers when told to end, in seconds: an open page holds a connection that never ends."""
 
-_LIBRARIES = ("fastapi", "gradio", "starlette", "uvicorn")
-
 
 def add(subparsers: Any) -> None:
     """Add the subcommand to ``argparse`` subparsers; this does not load Gradio, which takes seconds."""
@@ -69,12 +67,9 @@ def _listen(host: str, port: int) -> socket.socket:
 def _server(runtime: Runtime) -> Server:
     try:
         import uvicorn
-
-        from .page import create_app
     except ModuleNotFoundError as error:
-        if error.name not in _LIBRARIES:
-            raise
-        raise MissingExtra(error.name, "ui", needed_by="the page") from error
+        raise MissingExtra("uvicorn", "ui", needed_by="the page") from error
+    from .page import create_app
 
     class EndingServer(uvicorn.Server):
         """Ends softly when asked once, and at once when asked twice."""

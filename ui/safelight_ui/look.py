@@ -50,7 +50,8 @@ CSS = """
   padding: .7rem .8rem; background: var(--block-background-fill); }
 #prompt textarea:focus { border-color: var(--primary-500); }
 #gallery, #options { border: 1px solid var(--border-color-primary) !important; border-radius: var(--radius-lg); }
-#gallery .gallery-item:only-child .thumbnail-item { aspect-ratio: auto; height: 412px; }
+#gallery .gallery-item:only-child .thumbnail-item { aspect-ratio: auto; height: 412px;
+  background: none; border: 0; box-shadow: none; }
 .sl-card { border-width: 4px 1px 1px; border-style: solid;
   border-color: var(--sl-tone) var(--border-color-primary) var(--border-color-primary);
   border-radius: var(--radius-lg); padding: 1rem 1.1rem; background: var(--block-background-fill); font-size: .95rem;

@@ -7,13 +7,19 @@ hands a picture to the visitor that it was made for and to nobody else.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import gradio as gr
-from fastapi import FastAPI
-
 from safelight.config import Runtime
+from safelight.errors import MissingExtra
+
+try:
+    import gradio as gr
+    from fastapi import FastAPI
+except ModuleNotFoundError as error:
+    raise MissingExtra(error.name or "gradio", "ui", needed_by="the page") from error
 
 from .creating import MAX_PICTURES, Creating
 from .doorkeeper import Doorkeeper
@@ -22,7 +28,7 @@ from .notices import WELCOME, Notices, footer, header
 from .pictures import PictureFolder
 from .visitors import Visitors
 
-EXAMPLES = (
+IDEAS = (
     "a red teapot on a wooden table",
     "a lighthouse in the fog",
     "a paper boat on a calm lake",
@@ -41,6 +47,19 @@ def create_app(runtime: Runtime) -> FastAPI:
     Args:
         runtime: What was configured; the caller closes its store.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # Where no event loop runs, Gradio makes one for each of its locks, and closes none.
+        return asyncio.run(_in_a_loop(runtime))
+    return _app(runtime)
+
+
+async def _in_a_loop(runtime: Runtime) -> FastAPI:
+    return _app(runtime)
+
+
+def _app(runtime: Runtime) -> FastAPI:
     visitors = Visitors(runtime.store.secret("page-visitors"))
     pictures = PictureFolder(visitors)
 
@@ -91,7 +110,9 @@ def _blocks(runtime: Runtime, pictures: PictureFolder) -> gr.Blocks:
                 elem_id="prompt",
             )
             button = gr.Button("Create", variant="primary", scale=1, min_width=120, elem_id="create")
-        gr.Examples([[example] for example in EXAMPLES], inputs=prompt, label="Ideas", cache_examples=False)
+        ideas = gr.Dataset(components=[prompt], samples=[[idea] for idea in IDEAS], label="Ideas", type="index")
+        # In the browser alone: the server has no part in it.
+        ideas.click(None, ideas, prompt, js=f"place => {json.dumps(IDEAS)}[place]", api_visibility="private")
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
                 gallery = _gallery(pictures)

@@ -6,11 +6,12 @@ It holds the tables of the SQLite schema under the same names, with PostgreSQL's
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-from psycopg import Connection, Cursor
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from psycopg import Connection, Cursor
 
 LOCK = 0x5AFE_1161_4D16_7A7E
 """The advisory lock that a migration holds: a number of our own, so that it meets nobody else's."""

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = """
+[generator]
+use = "page_fakes:ObedientGenerator"
+[[prompt_screens]]
+use = "page_fakes:ObedientScreen"
+[[image_screens]]
+use = "fakes:MarkerScreen"
+"""
+
+
+def test_the_example_takes_a_picture_of_the_page_with_the_result_on_it(tmp_path: Path) -> None:
+    file = tmp_path / "safelight.toml"
+    file.write_text(SETTINGS)
+    out = tmp_path / "shots" / "page.png"
+    words = [sys.executable, str(ROOT / "examples/screenshot_page.py"), str(out), "--config", str(file)]
+    subprocess.run(
+        [*words, "--prompt", "a paper boat"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        cwd=tmp_path,
+        check=True,
+        timeout=120,
+    )
+    with Image.open(out) as picture:
+        assert picture.width == 1280
+        # The fake's stripes are two thirds of the result, and green as nothing else on the page is.
+        pixels = picture.convert("RGB").resize((64, 64))
+        stripes = [colour for _, colour in pixels.getcolors(4096) or () if colour[1] > colour[0] + 60]
+    assert stripes
+    assert not list(tmp_path.glob("*.db"))
