@@ -80,7 +80,17 @@ class PostgresServer:
         """Stop it: ``fast`` in good order, ``immediate`` as a crash would."""
         self._call("pg_ctl", "stop", "-w", "-t", "60", "-D", str(self._data), "-m", mode)
 
-    def make_database(self, *, options: str = "") -> str:
+    def make_schema(self, **settings: str) -> str:
+        """Make an empty schema and return the URL of a session that works in it, with settings of the server's.
+
+        It is as good as a database of its own and costs a fraction of the disk's time.
+        """
+        name = "t_" + secrets.token_hex(4)
+        self.execute(f"CREATE SCHEMA {name}")
+        options = " ".join(f"-c {key}={value}" for key, value in {"search_path": name, **settings}.items())
+        return self.url() + "?options=" + quote(options, safe="")
+
+    def make_database(self, options: str = "") -> str:
         """Make an empty database and return its URL."""
         name = "t_" + secrets.token_hex(4)
         self.execute(f"CREATE DATABASE {name} {options}")
@@ -100,13 +110,13 @@ class PostgresServer:
         self._call(
             "initdb",
             *("-D", str(self._data), "-U", USER, "--pwfile", str(secret), "--auth=scram-sha-256"),
-            *("--encoding=UTF8", "--locale=C", "--no-sync"),
+            *("--encoding=UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"),
         )
         self.port = _free_port()
         with (self._data / "postgresql.conf").open("a") as settings:
             settings.write(
                 f"\nport = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
-                "max_connections = 60\nshared_buffers = '16MB'\nmax_wal_size = '64MB'\njit = off\n"
+                "max_connections = 60\nshared_buffers = '16MB'\njit = off\n"
             )
 
     def _call(self, program: str, *args: str) -> None:
@@ -128,7 +138,7 @@ class PostgresServer:
                 raise RuntimeError(f"{program} failed with {done.returncode}:\n{said}\n{log[-2000:]}")
 
 
-def find_binaries(root: Path = Path("/usr/lib/postgresql")) -> Path:
+def find_binaries(root: Path = Path("/usr/lib/postgresql"), path: str | None = None) -> Path:
     """Return the folder of PostgreSQL's programs: Debian's newest, else the one that PATH finds.
 
     Raises:
@@ -137,7 +147,7 @@ def find_binaries(root: Path = Path("/usr/lib/postgresql")) -> Path:
     versions = [found.parent for found in root.glob("*/bin/initdb") if re.fullmatch(r"\d+", found.parent.parent.name)]
     if versions:
         return max(versions, key=lambda folder: int(folder.parent.name))
-    on_path = shutil.which("initdb")
+    on_path = shutil.which("initdb", path=path)
     if on_path is None or not (Path(on_path).resolve().parent / "pg_ctl").exists():
         raise RuntimeError("these tests need a PostgreSQL server on this machine: apt-get install postgresql")
     return Path(on_path).resolve().parent

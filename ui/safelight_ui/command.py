@@ -14,8 +14,8 @@ from safelight.errors import ConfigError, MissingExtra
 if TYPE_CHECKING:
     from uvicorn import Server
 
-GRACE_S = 5
-"""How long to wait for browsers when told to end, in seconds: an open page holds a connection that never ends."""
+GRACE_S = 30
+"""How long requests that are being worked on may take when the page is told to end, in seconds."""
 
 
 def add(subparsers: Any) -> None:

@@ -33,7 +33,7 @@ MAX_PICTURES = 4
 MAX_RANDOM_SEED = 2**31 - 1
 """Drawn seeds stay below it: JavaScript keeps whole numbers only up to 2**53, and people copy short ones better."""
 
-Outcome = tuple[Any, Any, Any]
+Shown = tuple[Any, Any, Any]
 """What the page shows next: the gallery, the status card, the seed field."""
 
 
@@ -64,7 +64,7 @@ class Creating:
         guidance_scale: str | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # Gradio finds it by its default
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncIterator[Shown]:
         """Clear the page, conduct the request, and show what came of it.
 
         Args:
@@ -98,7 +98,7 @@ class Creating:
         except SafelightError as error:
             yield [], self._explained(error), gr.skip()
 
-    async def _shown(self, asked: GenerationRequest, progress: gr.Progress) -> Outcome:
+    async def _shown(self, asked: GenerationRequest, progress: gr.Progress) -> Shown:
         progress(0, desc="Reading the prompt")
 
         def report(done: int, total: int) -> None:
