@@ -44,7 +44,7 @@ def command(file: Path, *arguments: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SAFELIGHT_", "GEMINI_"))}
-    return kept | {"PYTHONPATH": str(TESTS)}
+    return kept | {"PYTHONPATH": os.pathsep.join((str(TESTS), *filter(None, [kept.get("PYTHONPATH")])))}
 
 
 @contextmanager
@@ -60,8 +60,16 @@ def started(file: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         _await_ready(found[0])
         yield process, found[0]
     finally:
-        process.kill()
-        process.communicate()
+        with process:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait for a process, and return what it wrote since its first line, to either stream."""
+    process.wait(30)
+    # Not communicate(): it would pass over what the first readline() took into the buffer.
+    assert process.stdout is not None and process.stderr is not None
+    return process.stdout.read(), process.stderr.read()
 
 
 def _await_ready(address: str) -> None:

@@ -51,11 +51,14 @@ class Visit:
 
     async def ask(self, prompt: str, *, expect: str) -> Locator:
         """Ask for something, and return the card once the expected one is there."""
-        # A mark on the card of the request before, so that it is never taken for the answer to this one.
-        await self.page.locator("[data-state]").evaluate("card => card.dataset.state += '-before'")
+        await self.forget_card()
         await self.page.locator("#prompt textarea").fill(prompt)
         await self.page.locator("#create").click()
         return await self.card(expect)
+
+    async def forget_card(self) -> None:
+        """Mark the card of the request before, so that it is never taken for the answer to the next one."""
+        await self.page.locator("[data-state]").evaluate("card => card.dataset.state += '-before'")
 
     async def card(self, state: str) -> Locator:
         """Return the card of a state, once it is there."""

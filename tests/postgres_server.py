@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg
-from psycopg import sql
 
 USER = "safelight"
 PASSWORD = "p@ss/w:ord?%" + secrets.token_hex(4)
@@ -99,7 +98,7 @@ class PostgresServer:
     def execute(self, statement: str, *, url: str | None = None) -> list[tuple[Any, ...]]:
         """Run SQL as the superuser, past any store, and return what it gives."""
         with psycopg.connect(url or self.url(), autocommit=True) as connection:
-            cursor = connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+            cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def _make(self) -> None:

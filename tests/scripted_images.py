@@ -42,7 +42,9 @@ def refuses(code: str, status: int = 400, message: str = "no") -> Answer:
 
 
 class ScriptedImages:
-    """The server. ``base`` goes into ``api_base``; ``asked`` holds path, headers and body of every request so far."""
+    """The server. ``base`` goes into ``api_base``; ``asked`` holds path, headers (names in lower case) and body
+    of every request so far.
+    """
 
     def __init__(self, *script: Answer) -> None:
         self.asked: list[tuple[str, Mapping[str, str], Any]] = []
@@ -80,7 +82,8 @@ def _server(owner: ScriptedImages) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            owner.asked.append((self.path, dict(self.headers), json.loads(raw or b"null")))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            owner.asked.append((self.path, headers, json.loads(raw or b"null")))
             answer = owner.next()
             self.close_connection = True
             if answer.act == "hang":

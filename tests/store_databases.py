@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from postgres_server import PostgresServer
-
 from safelight.store import Store, open_store
 
 

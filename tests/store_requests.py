@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fakes import ALICE
-
 from safelight.policy import Action, Decision, Reason
 from safelight.request import GenerationRequest, Principal
 from safelight.verdict import Stage, Verdict

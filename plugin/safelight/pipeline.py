@@ -300,8 +300,8 @@ def _blank(pipe: Any, call: Call, known: Any) -> Any:
     """Return a black picture of the size, type and place (CPU or GPU) that the others have."""
     if known is not None:
         return known * 0
-    scale: int = getattr(pipe, "vae_scale_factor", 8)
-    side: int = scale * (getattr(pipe, "default_sample_size", None) or getattr(_model(pipe).config, "sample_size", 128))
+    sample: Any = getattr(pipe, "default_sample_size", None) or getattr(_model(pipe).config, "sample_size", 128)
+    side = int(sample) * int(getattr(pipe, "vae_scale_factor", 8))
     height, width = call.arguments.get("height") or side, call.arguments.get("width") or side
     black = np.zeros((height, width, 3), dtype="float32")
     if call.output_type != "pt":

@@ -67,7 +67,7 @@ class Table:
         try:
             return kind(value)
         except ValueError:
-            choices = ", ".join(repr(str(member)) for member in list[StrEnum](kind))
+            choices = ", ".join(repr(member.value) for member in kind.__members__.values())
             raise ConfigError(f"{self.prefix}{key}: must be one of {choices}, not {value!r}") from None
 
     def take_threshold(self, key: str) -> float:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import openai
 import pytest
+
+import safelight
 from disguises_of_zorblax import ALL, ORDINARY
 from fakes import FakeGenerator, MarkerScreen, make_guard, sentinel_screen
 from gateway_server import Served, serving
-from tiny_sdxl import tiny_sdxl
-
-import safelight
 from safelight.screens.terms import TermsScreen
+from tiny_sdxl import tiny_sdxl
 
 PROMPTS = {"plain": "a zorblax in a field", **ALL}
 HARMLESS = (ORDINARY.strip().splitlines() if isinstance(ORDINARY, str) else list(ORDINARY))[:20]
@@ -58,4 +58,3 @@ def test_the_drop_in_refuses_every_disguise_without_a_step_and_lets_harmless_one
     assert steps == []
     for prompt in HARMLESS:
         assert pipe(prompt, height=64, width=64, num_inference_steps=1).nsfw_content_detected == [False], prompt
-

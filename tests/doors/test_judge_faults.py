@@ -7,8 +7,11 @@ from pathlib import Path
 
 import openai
 import pytest
+
 from fakes import FakeGenerator, MarkerScreen
 from gateway_server import Served, serving
+from safelight.policy import Policy, Reason
+from safelight.screens.llm_judge import LLMJudge
 from scripted_gemini import (
     DROP,
     HANG,
@@ -28,9 +31,6 @@ from scripted_gemini import (
     served_by,
     stopped,
 )
-
-from safelight.policy import Policy, Reason
-from safelight.screens.llm_judge import LLMJudge
 
 Script = Reply | Callable[[Asked], Reply]
 
@@ -88,9 +88,7 @@ def door(script: list[Script], tmp_path_factory: pytest.TempPathFactory) -> Iter
     with ScriptedGemini(act) as gemini:
         judge = LLMJudge(policy=Policy.default(), api_base=gemini.url, api_key="k", deadline_s=2.0)
         folder: Path = tmp_path_factory.mktemp("faults")
-        with serving(
-            folder, generator=generator, prompt_screens=[judge], image_screens=[MarkerScreen()]
-        ) as served:
+        with serving(folder, generator=generator, prompt_screens=[judge], image_screens=[MarkerScreen()]) as served:
             yield Door(served, gemini, generator)
 
 

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fakes import MARKER, FakeGenerator, MarkerScreen, has_marker, sentinel_policy, sentinel_screen
-from gateway_server import serving
 from PIL import Image, UnidentifiedImageError
 
+from fakes import MARKER, FakeGenerator, MarkerScreen, has_marker, sentinel_policy, sentinel_screen
+from gateway_server import serving
 from safelight.encoding import encode_png
 
 

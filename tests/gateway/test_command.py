@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from gateway_process import command, configured, environment, started
+from gateway_process import command, configured, ended, environment, started
 from safelight.store.sqlite import SQLiteStore
 
 
@@ -24,7 +24,7 @@ def test_the_command_serves_and_says_what_runs(tmp_path: Path) -> None:
         assert response.status_code == 200
         assert httpx.get(response.json()["data"][0]["url"]).status_code == 200
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = ended(process)
     assert process.returncode == 0
     assert "words" in out and "markers" in out and "painter" in out
     assert "POST /v1/images/generations 200" in err

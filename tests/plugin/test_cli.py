@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disguises_of_zorblax import ALL
-from fakes import MARKER, POLICY, SENTINEL
 from PIL import Image
 
+from disguises_of_zorblax import ALL
+from fakes import MARKER, POLICY, SENTINEL
 from safelight.cli import main
 
 CONFIG = f"""
@@ -69,7 +69,9 @@ def test_pictures_are_judged_each_alone(folder: Path, capsys: pytest.CaptureFixt
     files = [picture(folder / "clean.png", marked=False), picture(folder / "marked.png", marked=True)]
     assert main(["screen", "image", *files, "--json"]) == 1
     answers = json.loads(capsys.readouterr().out)
-    assert [(answer["subject"], answer["action"]) for answer in answers] == list(zip(files, ["allow", "block"], strict=True))
+    assert [(answer["subject"], answer["action"]) for answer in answers] == list(
+        zip(files, ["allow", "block"], strict=True)
+    )
     assert main(["screen", "image", files[0]]) == 0
 
 

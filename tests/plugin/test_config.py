@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes import POLICY
 
+from fakes import POLICY
 from safelight.config import Part, build_guard, read_settings
 from safelight.errors import ConfigError
 from safelight.store import open_store

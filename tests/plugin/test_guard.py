@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from fakes import (
     ALICE,
     BOB,
@@ -20,8 +22,6 @@ from fakes import (
     make_guard,
     sentinel_screen,
 )
-from PIL import Image
-
 from safelight.encoding import encode_png, sha256_hex
 from safelight.errors import ConfigError, ContentBlocked, GenerationFailed, ScreeningUnavailable, StoreUnavailable
 from safelight.guard import GuardSettings
@@ -58,7 +58,7 @@ async def test_the_sentinel_is_refused_without_a_call_to_the_generator() -> None
 @pytest.mark.parametrize("channel", ["prompt_2", "negative_prompt", "negative_prompt_2"])
 async def test_every_text_channel_is_judged(channel: str) -> None:
     with pytest.raises(ContentBlocked):
-        await make_guard().create(ask(**{channel: SENTINEL}), FakeGenerator())
+        await make_guard().create(ask("tea", ALICE, **{channel: SENTINEL}), FakeGenerator())
 
 
 async def test_a_marked_picture_is_withheld_at_its_place_and_the_others_arrive() -> None:

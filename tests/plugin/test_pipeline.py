@@ -17,15 +17,15 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
-from fakes import ALICE, SENTINEL, FakeJudge, FaultyStore, MarkerScreen, failed, make_guard, sentinel_screen
 from PIL import Image
-from tiny_sdxl import tiny_sdxl
 
 import safelight
+from fakes import ALICE, SENTINEL, FakeJudge, FaultyStore, MarkerScreen, failed, make_guard, sentinel_screen
 from safelight.encoding import encode_raw, sha256_hex
 from safelight.errors import ConfigError, ContentBlocked, ScreeningUnavailable, UnjudgedChannel, UnscreenedPipeline
 from safelight.guard import Guard
 from safelight.verdict import Outcome, Stage, Verdict
+from tiny_sdxl import tiny_sdxl
 
 SIZE = {"height": 64, "width": 64, "num_inference_steps": 2}
 
@@ -39,9 +39,7 @@ class Nth:
         self.places = places
 
     async def screen_images(self, images: Sequence[Image.Image], request: Any, history: Any) -> Sequence[Verdict]:
-        return [
-            Verdict("nth", Stage.IMAGE, {"sentinel": float(place in self.places)}) for place in range(len(images))
-        ]
+        return [Verdict("nth", Stage.IMAGE, {"sentinel": float(place in self.places)}) for place in range(len(images))]
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from fakes import POLICY, sentinel_policy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes import POLICY, sentinel_policy
 from safelight.errors import ConfigError
 from safelight.policy import Action, Decision, Policy, Reason
 from safelight.verdict import Category, Outcome, Stage, Verdict
@@ -61,9 +61,7 @@ def test_a_refusal_is_a_finding_and_a_failure_is_a_fault_of_ours(outcome: Outcom
 
 def test_the_most_severe_verdict_wins_in_every_order() -> None:
     verdicts = [found(0.0), found(0.9, screen="b"), failed(Outcome.TIMEOUT, "c"), failed(Outcome.REFUSED, "d")]
-    rulings = {
-        (d.action, d.reason) for d in (decide(*order, expected="abcd") for order in permutations(verdicts))
-    }
+    rulings = {(d.action, d.reason) for d in (decide(*order, expected="abcd") for order in permutations(verdicts))}
     assert rulings == {(Action.BLOCK, Reason.CATEGORY)}
 
 
@@ -82,7 +80,7 @@ def test_a_failed_verdict_with_a_high_score_blocks_as_a_finding() -> None:
 
 
 def test_a_threshold_of_a_single_screen_wins_over_the_stages() -> None:
-    policy = Policy.parse(POLICY.replace("[categories.\"teapots\"]", "screens = { a = 0.8 }\n[categories.\"teapots\"]"))
+    policy = Policy.parse(POLICY.replace('[categories."teapots"]', 'screens = { a = 0.8 }\n[categories."teapots"]'))
     assert decide(found(0.7), policy=policy).allows
     assert not decide(found(0.7, screen="b"), policy=policy, expected=("b",)).allows
 
@@ -143,7 +141,9 @@ def test_a_wrong_key_is_named(old: str, new: str, named: str) -> None:
 
 
 def test_a_typo_is_answered_with_the_key_that_was_meant() -> None:
-    with pytest.raises(ConfigError, match=r"desciption: unknown key; did you mean 'description'\?|description: missing"):
+    with pytest.raises(
+        ConfigError, match=r"desciption: unknown key; did you mean 'description'\?|description: missing"
+    ):
         Policy.parse(POLICY.replace("description", "desciption", 1))
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes import ALICE
 
+from fakes import ALICE
 from safelight.errors import InvalidRequest
 from safelight.request import MAX_PROMPT_CHARS, GenerationRequest
 

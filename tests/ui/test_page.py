@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ async def context(stage: Stage) -> AsyncIterator[BrowserContext]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def visit(stage: Stage, context: BrowserContext) -> AsyncIterator[Visit]:
-    """A new person in the same browser, which has the page's scripts already."""
+    """A new person, whose page nobody has touched."""
     await context.clear_cookies()
     one = await open_page(stage, context)
     yield one
@@ -55,55 +55,71 @@ async def visit(stage: Stage, context: BrowserContext) -> AsyncIterator[Visit]:
     assert one.problems == []
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def open_visit(stage: Stage) -> AsyncIterator[Visit]:
+    async with await stage.browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        yield await open_page(stage, context)
+
+
+@pytest.fixture
+def regular(open_visit: Visit) -> Iterator[Visit]:
+    """A person who has asked before, on a page whose options are as they were; opening a page takes seconds."""
+    yield open_visit
+    assert open_visit.problems == []
+
+
 def rulings(stage: Stage) -> list[Decision]:
     return list(stage.runtime.store.decisions())
 
 
-async def test_pressing_enter_shows_the_picture_and_who_looked_at_it(stage: Stage, visit: Visit) -> None:
-    await visit.page.locator("#prompt textarea").fill("a lighthouse in the fog")
-    await visit.page.keyboard.press("Enter")
-    receipt = await (await visit.card("released")).inner_text()
+async def test_pressing_enter_shows_the_picture_and_who_looked_at_it(stage: Stage, regular: Visit) -> None:
+    await regular.forget_card()
+    await regular.page.locator("#prompt textarea").fill("a lighthouse in the fog")
+    await regular.page.locator("#prompt textarea").press("Enter")
+    receipt = await (await regular.card("released")).inner_text()
     assert "1 picture released" in receipt
     for screen in ("terms", "obedient", "marker"):
         assert screen in receipt
     assert str(stage.generator.requests[-1].seed) in receipt
-    assert rulings(stage)[-1].id in await (await visit.card("released")).text_content()  # type: ignore[operator]
-    assert await visit.page.locator("#gallery img").evaluate("one => one.decode().then(() => one.naturalWidth)") == 256
+    assert rulings(stage)[-1].id in await (await regular.card("released")).text_content()  # type: ignore[operator]
+    assert (
+        await regular.page.locator("#gallery img").evaluate("one => one.decode().then(() => one.naturalWidth)") == 256
+    )
 
 
-async def test_what_is_delivered_is_byte_for_byte_what_was_ruled_on(stage: Stage, visit: Visit) -> None:
-    await visit.ask("a paper boat", expect="released")
-    [address] = await visit.pictures()
-    answer = await visit.context.request.get(address)
+async def test_what_is_delivered_is_byte_for_byte_what_was_ruled_on(stage: Stage, regular: Visit) -> None:
+    await regular.ask("a paper boat", expect="released")
+    [address] = await regular.pictures()
+    answer = await regular.context.request.get(address)
     assert sha256_hex(await answer.body()) == rulings(stage)[-1].image_sha256
     assert answer.headers["content-type"] == "image/png"
 
 
-async def test_a_picture_is_handed_to_its_own_visitor_only(stage: Stage, visit: Visit) -> None:
-    await visit.ask("a paper boat", expect="released")
-    [address] = await visit.pictures()
+async def test_a_picture_is_handed_to_its_own_visitor_only(stage: Stage, regular: Visit) -> None:
+    await regular.ask("a paper boat", expect="released")
+    [address] = await regular.pictures()
     async with await stage.browser.new_context() as strangers:
         await strangers.request.get(stage.url)
         assert (await strangers.request.get(address)).status == 404
-    assert (await visit.context.request.get(address)).status == 200
+    assert (await regular.context.request.get(address)).status == 200
 
 
-async def test_a_refused_prompt_says_why_and_makes_nothing(stage: Stage, visit: Visit) -> None:
+async def test_a_refused_prompt_says_why_and_makes_nothing(stage: Stage, regular: Visit) -> None:
     before = len(stage.generator.requests)
-    text = await (await visit.ask(f"a {SENTINEL}", expect="refused")).inner_text()
+    text = await (await regular.ask(f"a {SENTINEL}", expect="refused")).inner_text()
     assert "prompt" in text
     assert "The <sentinel> word" in text
     assert "Leave the word out & try again." in text
     assert rulings(stage)[-1].id in text
     assert "appeals@example.org" in text
     assert len(stage.generator.requests) == before
-    assert await visit.pictures() == []
+    assert await regular.pictures() == []
 
 
-async def test_a_refusal_takes_the_picture_before_it_off_the_page(visit: Visit) -> None:
-    await visit.ask("a paper boat", expect="released")
-    await visit.ask(f"a {SENTINEL}", expect="refused")
-    assert await visit.pictures() == []
+async def test_a_refusal_takes_the_picture_before_it_off_the_page(regular: Visit) -> None:
+    await regular.ask("a paper boat", expect="released")
+    await regular.ask(f"a {SENTINEL}", expect="refused")
+    assert await regular.pictures() == []
 
 
 async def test_blocked_pictures_are_withheld_and_written_nowhere(stage: Stage, visit: Visit) -> None:
@@ -147,20 +163,20 @@ def is_picture(path: Path) -> bool:
         return False
 
 
-async def test_a_failing_screen_is_told_apart_from_a_refusal(stage: Stage, visit: Visit) -> None:
+async def test_a_failing_screen_is_told_apart_from_a_refusal(stage: Stage, regular: Visit) -> None:
     before = len(stage.generator.requests)
-    text = await (await visit.ask("an unplugged lamp", expect="unavailable")).inner_text()
+    text = await (await regular.ask("an unplugged lamp", expect="unavailable")).inner_text()
     assert "Our fault" in text
     assert "obedient (timeout)" in text
     assert "appeal" not in text.lower()
-    assert await visit.page.locator("[data-state=refused]").count() == 0
+    assert await regular.page.locator("[data-state=refused]").count() == 0
     assert len(stage.generator.requests) == before
 
 
-async def test_a_failing_generator_shows_nothing_and_says_so(visit: Visit) -> None:
-    text = await (await visit.ask("crash", expect="failed")).inner_text()
+async def test_a_failing_generator_shows_nothing_and_says_so(regular: Visit) -> None:
+    text = await (await regular.ask("crash", expect="failed")).inner_text()
     assert "could not be made" in text
-    assert await visit.pictures() == []
+    assert await regular.pictures() == []
 
 
 async def test_a_value_that_cannot_be_used_is_named(visit: Visit) -> None:
@@ -205,19 +221,20 @@ async def test_a_new_seed_is_drawn_each_time_and_shown(stage: Stage, visit: Visi
     assert await visit.page.locator("#seed input, #seed textarea").input_value() == str(second)
 
 
-async def test_progress_counts_the_real_steps(stage: Stage, visit: Visit) -> None:
+async def test_progress_counts_the_real_steps(stage: Stage, regular: Visit) -> None:
     go_on = threading.Event()
     # The first step is reported before anybody waits; the page must show it while the generator stands still.
     stage.generator.between_steps = lambda: assert_set(go_on)
     try:
-        await visit.page.locator("#prompt textarea").fill("a slow boat")
-        await visit.page.locator("#create").click()
-        await visit.page.get_by_text("Making the picture").wait_for(timeout=10_000)
-        await visit.page.get_by_text("0/4").wait_for(timeout=10_000)
+        await regular.forget_card()
+        await regular.page.locator("#prompt textarea").fill("a slow boat")
+        await regular.page.locator("#create").click()
+        await regular.page.get_by_text("Making the picture").wait_for(timeout=10_000)
+        await regular.page.get_by_text("0/4").wait_for(timeout=10_000)
     finally:
         go_on.set()
         stage.generator.between_steps = lambda: None
-    await visit.card("released")
+    await regular.card("released")
 
 
 def assert_set(event: threading.Event) -> None:
@@ -237,17 +254,17 @@ async def test_a_reload_keeps_the_visitor_and_another_browser_is_another_person(
     assert mine.id == theirs.id == "page:127.0.0.1"
 
 
-async def test_the_page_says_what_it_is_and_what_is_configured(stage: Stage, visit: Visit) -> None:
-    text = await visit.page.locator("body").inner_text()
+async def test_the_page_says_what_it_is_and_what_is_configured(stage: Stage, regular: Visit) -> None:
+    text = await regular.page.locator("body").inner_text()
     assert stage.generator.note in text
     assert "terms" in text and "obedient" in text and "marker" in text
     assert "page-test" in text and stage.runtime.guard.policy.hash[7:19] in text
     assert JUDGE_NOTE[1:] in text
 
 
-async def test_an_idea_fills_the_prompt(visit: Visit) -> None:
-    await visit.page.get_by_text("a red teapot on a wooden table").click()
-    await visit.page.wait_for_function("document.querySelector('#prompt textarea').value.startsWith('a red teapot')")
+async def test_an_idea_fills_the_prompt(regular: Visit) -> None:
+    await regular.page.get_by_text("a red teapot on a wooden table").click()
+    await regular.page.wait_for_function("document.querySelector('#prompt textarea').value.startsWith('a red teapot')")
 
 
 async def test_a_narrow_screen_can_use_it(stage: Stage) -> None:

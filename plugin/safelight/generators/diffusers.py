@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -52,8 +53,8 @@ class DiffusersGenerator:
     ) -> None:
         if not 1 <= steps <= MAX_STEPS:
             raise ConfigError(f"generator.steps: must be from 1 to {MAX_STEPS}, not {steps}")
-        device = device or _best_device()
-        pipe = _load(model, revision=revision, variant=variant, dtype=_dtype(dtype, device))
+        device = _checked_device(device, offload=offload)
+        pipe = _load(_checked_model(model), revision=revision, variant=variant, dtype=_dtype(dtype, device))
         _place(pipe, device, offload=offload)
         self.name = name or model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
         self.note = f"The model {self.name}, run with diffusers on this server."
@@ -71,9 +72,26 @@ class DiffusersGenerator:
         return self._runner.generate(request, progress)
 
 
-def _best_device() -> str:
+def _checked_model(model: str) -> str:
+    # What is plainly a path is not looked for in the hub, where the message would be about a connection.
+    if (Path(model).is_absolute() or model.startswith((".", "~"))) and not Path(model).is_dir():
+        raise ConfigError(f"generator.model: there is no folder {model!r}")
+    return model
+
+
+def _checked_device(device: str | None, *, offload: bool) -> str:
+    """Choose the device, or find out before a long load that the chosen one cannot be used."""
     torch = _torch()
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ConfigError(f"generator.device: {device!r} is none that torch knows; try 'cuda' or 'cpu'") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"generator.device: {device!r} cannot be used, because torch finds no GPU here")
+    if offload and kind != "cuda":
+        raise ConfigError(f"generator.offload: needs a GPU, and the device is {device!r}; set it to false")
+    return device
 
 
 def _dtype(dtype: str | None, device: str) -> Any:
@@ -113,14 +131,12 @@ def _load(model: str, *, revision: str | None, variant: str | None, dtype: Any) 
 
 
 def _place(pipe: Any, device: str, *, offload: bool) -> None:
-    if offload and not device.startswith("cuda"):
-        raise ConfigError(f"generator.offload: needs a GPU, and the device is {device!r}; set it to false")
     try:
         if offload:
             pipe.enable_model_cpu_offload(device=device)
         else:
             pipe.to(device)
-    # torch raises any of them for a device that it does not know, was not built for, or that has too little memory.
-    except (RuntimeError, AssertionError, ValueError) as error:
+    # Too little memory, or a device that torch knows of and was not built for.
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"generator.device: cannot use {device!r}: {reason[:300]}") from error

@@ -52,7 +52,7 @@ def test_pictures_come_back_pixel_by_pixel_and_in_order() -> None:
     assert [picture.tobytes() for picture in got] == [picture.tobytes() for picture in made]
     path, headers, body = server.asked[0]
     assert path == "/v1/images/generations"
-    assert headers["Authorization"] == "Bearer sk-own"
+    assert headers["authorization"] == "Bearer sk-own"
     assert body == {"model": "sdxl", "prompt": "a lighthouse", "n": 2, "size": "64x48", "response_format": "b64_json"}
 
 

@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fakes import ALICE, BOB
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_databases import Database, Opened, PostgresDatabase, SQLiteDatabase
-from store_requests import NOW, SHA, ask, decision
 
+from fakes import ALICE, BOB
 from safelight.errors import ConfigError, StoreUnavailable
 from safelight.policy import Action, Reason
 from safelight.request import Principal
 from safelight.store import Store, open_store
 from safelight.verdict import Outcome, Stage, Verdict
+from store_databases import Database, Opened, PostgresDatabase, SQLiteDatabase
+from store_requests import NOW, SHA, ask, decision
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
