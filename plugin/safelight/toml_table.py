@@ -63,7 +63,7 @@ class Table:
 
     def take_enum(self, key: str, kind: type[_E], default: _E | None = None) -> _E:
         """Remove a key and return it as a member of an enumeration."""
-        value = self.take(key, str, default) if default is not None else self.take(key, str)
+        value: str = self.take(key, str) if default is None else self.take(key, str, str(default))
         try:
             return kind(value)
         except ValueError:

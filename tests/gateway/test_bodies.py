@@ -126,6 +126,8 @@ def test_a_body_that_can_be_read_in_two_ways_is_refused(gateway: Served, body: b
         ({"output_format": "jpeg", "output_compression": 101}, "output_compression"),
         ({"output_format": "webp", "output_compression": -1}, "output_compression"),
         ({"output_format": "webp", "output_compression": 50.5}, "output_compression"),
+        ({"output_format": "webp", "output_compression": True}, "output_compression"),
+        ({"partial_images": True}, "partial_images"),
         ({"background": "transparent"}, "background"),
         ({"moderation": "off"}, "moderation"),
         ({"user": "x" * 257}, "user"),

@@ -23,6 +23,10 @@ def test_a_full_house_answers_429_at_once_and_120_requests_cause_no_5xx(tmp_path
             # The house is full and stays so: all but the eight inside must be turned away before any is done.
             while sum(call.done() for call in calls) < 112:
                 await asyncio.sleep(0.01)
+            # One more costs nothing at all: not even its key is looked up.
+            gateway.store.failing = frozenset({"find_key"})
+            assert (await client.post(url, json={"prompt": "a teapot"})).status_code == 429
+            gateway.store.failing = frozenset()
             painter.enough.set()
             return await asyncio.gather(*calls)
 

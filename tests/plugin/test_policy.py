@@ -141,10 +141,8 @@ def test_a_wrong_key_is_named(old: str, new: str, named: str) -> None:
 
 
 def test_a_typo_is_answered_with_the_key_that_was_meant() -> None:
-    with pytest.raises(
-        ConfigError, match=r"desciption: unknown key; did you mean 'description'\?|description: missing"
-    ):
-        Policy.parse(POLICY.replace("description", "desciption", 1))
+    with pytest.raises(ConfigError, match=r"screesn: unknown key; did you mean 'screens'\?"):
+        Policy.parse(POLICY + "screesn = {}")
 
 
 def test_the_gravest_category_cannot_be_set_below_block() -> None:

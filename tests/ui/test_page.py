@@ -20,7 +20,12 @@ from safelight.policy import Decision
 from safelight.request import GenerationRequest, Principal
 from safelight_ui.page import create_app
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    # Gradio counts its events in ways that pandas 4 drops; as errors these warnings would end Gradio's own tasks.
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

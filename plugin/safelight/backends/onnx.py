@@ -1,8 +1,13 @@
-"""Runs ONNX models in this process, from files that are exactly the ones that were measured."""
+"""Runs ONNX models in this process, from files that are exactly the ones that were measured.
+
+Importing this module turns onnxruntime's reports to its maker off, unless the environment says otherwise and provided
+that nobody has imported onnxruntime before.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +16,10 @@ from ..errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     import onnxruntime
+
+# From 1.29 on, the official builds write a device id and report sessions and models to their maker, from their import
+# on; disable_telemetry_events() comes too late. So it is said here, before any screen imports the library.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def packaged_file(distribution: str, relative: str, *, needed_by: str = "an embedded model") -> Path:

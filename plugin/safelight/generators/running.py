@@ -57,6 +57,9 @@ class PipelineRunner:
         """Return everything that is the same for all pictures of the request, by the pipeline's names."""
         # From ``texts``, because those are the channels that were judged, and no others.
         chosen: dict[str, Any] = {name: text for name, text in request.texts.items() if self._takes_text(name)}
+        if "negative_prompt_2" in chosen:
+            # SDXL looks at the second negative prompt only if there is a first one.
+            chosen.setdefault("negative_prompt", "")
         numbers = {
             "width": ("width", self._rounded(request.width)),
             "height": ("height", self._rounded(request.height)),

@@ -46,8 +46,8 @@ class FakePipe:
     def run(self, given: dict[str, Any]) -> SimpleNamespace:
         self.given.append(given)
         callback = given.get("callback_on_step_end")
-        for step in range(self.num_timesteps if callback else 0):
-            assert callback(self, step, None, {}) == {}
+        for step in range(self.num_timesteps):
+            assert callback is None or callback(self, step, None, {}) == {}
         return SimpleNamespace(images=self.images(given))
 
     def __call__(

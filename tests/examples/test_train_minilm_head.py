@@ -1,0 +1,89 @@
+"""The labelled prompts, what the shipped head is worth on those it was not trained on, and training itself."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from safelight.screens.minilm_head import Head, MiniLMHeadScreen
+from safelight.verdict import Category
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_minilm_head", EXAMPLES / "train_minilm_head.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # A dataclass looks its own module up there.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_labelled_prompts_are_many_and_a_third_is_held_out_and_none_is_in_both(example: ModuleType) -> None:
+    train, held_out = example.read("train.tsv"), example.read("heldout.tsv")
+    every = train + held_out
+    assert len(every) >= 950
+    assert len({row.prompt.casefold() for row in every}) == len(every)
+    shares = Counter(row.category for row in held_out)
+    for category, count in Counter(row.category for row in every).items():
+        assert shares[category] / count >= 0.33, category
+
+
+def test_the_labels_are_categories_and_the_gravest_one_is_not_among_them(example: ModuleType) -> None:
+    labels = {row.category for row in example.read("train.tsv") + example.read("heldout.tsv")}
+    assert labels - {""} == set(Category) - {Category.SEXUAL_MINORS}
+
+
+def test_the_shipped_head_was_trained_on_the_training_file_as_it_is() -> None:
+    recorded = json.loads(
+        (EXAMPLES.parent / "plugin" / "safelight" / "screens" / "minilm_head.json").read_text("utf-8")
+    )
+    training = EXAMPLES / "prompts" / "train.tsv"
+    assert recorded["training_sha256"] == hashlib.sha256(training.read_bytes()).hexdigest()
+
+
+async def test_held_out_prompts_are_told_apart_as_well_as_is_said(example: ModuleType) -> None:
+    rows = example.read("heldout.tsv")
+    figures = example.count(rows, await example.judge(MiniLMHeadScreen(), [row.prompt for row in rows]))
+    # Measured: 116 of 126, 7 of 235. Room for another processor's rounding, not for another head.
+    assert figures.found >= 113
+    assert figures.alarms <= 9
+    assert min(figures.own[name] / figures.all[name] for name in figures.own) >= 0.6
+
+
+async def test_pictographs_by_their_unicode_names_are_harmless(example: ModuleType) -> None:
+    rows = example.pictographs()[::10]
+    figures = example.count(rows, await example.judge(MiniLMHeadScreen(), [row.prompt for row in rows]))
+    assert figures.harmless > 100
+    assert figures.alarms / figures.harmless <= 0.03
+
+
+def test_training_makes_a_head_that_can_be_read(example: ModuleType) -> None:
+    head, loss = example.train(example.read("train.tsv")[::2])
+    read = Head.parse(json.dumps(head).encode())
+    assert read.categories == Head.shipped().categories
+    assert 0 < loss < 0.2
+
+
+def test_counting(example: ModuleType) -> None:
+    rows = [example.Labelled(category, "x") for category in ("hate", "hate", "violence", "", "")]
+    scores = [{"hate": a, "violence": b} for a, b in ((0.9, 0), (0.1, 0.8), (0.2, 0.3), (0.6, 0), (0, 0.49))]
+    figures = example.count(rows, scores)
+    assert (figures.found, figures.harmful, figures.alarms, figures.harmless) == (2, 3, 1, 2)
+    assert (figures.own, figures.all) == ({"hate": 1, "violence": 0}, {"hate": 2, "violence": 1})
+
+
+def test_the_interval_of_a_share(example: ModuleType) -> None:
+    # Worked out by hand from Wilson's formula with z = 1.96.
+    assert example.wilson(5, 10) == "0.500 [0.237, 0.763] (5 of 10)"
+    assert example.wilson(0, 0) == "n/a (0 of 0)"
