@@ -65,12 +65,13 @@ def serving(
     prompt_screens: Sequence[PromptScreen] | None = None,
     image_screens: Sequence[ImageScreen] | None = None,
     gateway: GatewaySettings | None = None,
+    policy: Policy | None = None,
 ) -> Iterator[Served]:
     """Serve a gateway over fakes and a real store."""
     store = FailingStore(folder / "store.db")
     key, token = store.create_key("tests", at=datetime.now(UTC))
     guard = Guard(
-        Policy.default(),
+        policy or Policy.default(),
         store,
         prompt_screens=[WordScreen()] if prompt_screens is None else prompt_screens,
         image_screens=[MarkerScreen()] if image_screens is None else image_screens,

@@ -116,7 +116,7 @@ class Runtime:
             f"image screens   {', '.join(screen.name for screen in self.guard.image_screens)}",
             f"policy          {self.guard.policy.name} ({self.guard.policy.hash[:15]})",
             # A database's address may hold a password.
-            f"store           {re.sub('//[^/@]*@', '//…@', self.settings.store_url)}",
+            f"store           {re.sub('//[^/]*@', '//…@', self.settings.store_url.split('?')[0])}",
         ]
         if self.settings.judge_note:
             lines.append(f"to add          {self.settings.judge_note}")

@@ -28,6 +28,7 @@ from .encoding import Encoded, encode_raw
 from .errors import ConfigError, ContentBlocked, GenerationFailed, UnscreenedPipeline
 from .guard import Admission, Guard, Picture
 from .policy import Decision
+from .quiet import hush
 from .request import GenerationRequest, Principal
 from .store import open_store
 from .verdict import Stage
@@ -73,6 +74,7 @@ def protect(
         pipe.__class__ = _guarded_class(cls)
     pipe._safelight = guarding
     _seal(pipe)
+    hush(pipe)
     return pipe
 
 

@@ -35,6 +35,10 @@ class Principal:
     person: str = ""
     tenant: str = "default"
 
+    def __post_init__(self) -> None:
+        for name, text in (("principal", self.id), ("user", self.person), ("tenant", self.tenant)):
+            _check_faithful(name, text)
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -89,6 +93,10 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise InvalidRequest("prompt", "must be a text that is not empty")
+        for name in self.extra_texts:
+            if name in self.__dataclass_fields__:
+                # It would stand in that field's place among the texts, and the field itself would not be judged.
+                raise InvalidRequest(f"extra_texts.{name}", "is a field of its own; set that instead")
         for name, text in self.texts.items():
             _check_text(name, text)
         _check_whole("width", self.width, 8, MAX_SIDE)
@@ -128,6 +136,10 @@ def _check_text(name: str, text: str) -> None:
         raise InvalidRequest(name, f"must be a text, not {type(text).__name__}")
     if len(text) > MAX_PROMPT_CHARS:
         raise InvalidRequest(name, f"has {len(text)} characters; at most {MAX_PROMPT_CHARS} are read")
+    _check_faithful(name, text)
+
+
+def _check_faithful(name: str, text: str) -> None:
     # Neither can be stored or shown faithfully, so neither can be judged as it was written.
     if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise InvalidRequest(name, "holds a NUL or a lone surrogate; remove it")

@@ -313,3 +313,8 @@ def test_marker_and_sentinel_screens_of_the_default_guard_run(pipe: Any) -> None
     own = make_guard(prompt_screens=[sentinel_screen()], image_screens=[MarkerScreen()])
     output = safelight.protect(pipe, own)("tea", **SIZE)
     assert output.decisions[0].screens == ("marker",)
+
+
+def test_the_end_of_a_long_prompt_is_not_quoted_in_a_log(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
+    safelight.protect(pipe, guard())("word " * 200 + "unmistakable", **SIZE)
+    assert "unmistakable" not in caplog.text

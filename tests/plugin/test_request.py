@@ -6,7 +6,7 @@ import pytest
 
 from fakes import ALICE
 from safelight.errors import InvalidRequest
-from safelight.request import MAX_PROMPT_CHARS, GenerationRequest
+from safelight.request import MAX_PROMPT_CHARS, GenerationRequest, Principal
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,17 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(field: str, va
     with pytest.raises(InvalidRequest) as error:
         GenerationRequest(**values)
     assert error.value.field == field
+
+
+def test_a_further_text_cannot_stand_in_a_fields_place() -> None:
+    with pytest.raises(InvalidRequest, match="extra_texts.prompt"):
+        GenerationRequest("tea", ALICE, extra_texts={"prompt": "something else"})
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b"])
+def test_a_persons_name_that_no_store_can_hold_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="user"):
+        Principal("key", person=text)
 
 
 def test_every_channel_with_text_is_named_verbatim_and_empty_ones_are_left_out() -> None:

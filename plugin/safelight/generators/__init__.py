@@ -30,7 +30,9 @@ class Generator(Protocol):
     note: str
 
     def generate(self, request: GenerationRequest, progress: Progress) -> Sequence[Image.Image]:
-        """Return ``request.n`` RGB pictures of the asked size. Runs in a worker thread; takes one call at a time.
+        """Return ``request.n`` RGB pictures of the asked size.
+
+        Called from worker threads, several at a time: a generator that can make one picture at a time locks itself.
 
         Raises:
             GenerationFailed: If no proper picture came out.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from PIL import Image, ImageOps
 
 from ..channels import TEXTS
 from ..errors import GenerationFailed, InvalidRequest
+from ..quiet import hush
 from ..request import GenerationRequest
 from . import Progress
 
@@ -39,7 +39,7 @@ class PipelineRunner:
         self._multiple = int(getattr(pipe, "vae_scale_factor", 8)) * patch
         self._lock = threading.Lock()
         pipe.set_progress_bar_config(disable=True)
-        _hush(pipe)
+        hush(pipe)
 
     def generate(self, request: GenerationRequest, progress: Progress) -> Sequence[Image.Image]:
         """Return ``request.n`` RGB pictures of exactly the asked size. Waits while another call is running.
@@ -153,16 +153,3 @@ def _to_size(picture: Image.Image, width: int, height: int) -> Image.Image:
         left, top = spare[0] // 2, spare[1] // 2
         return picture.crop((left, top, left + width, top + height))
     return ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
-
-
-def _worth_a_line(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return not any(phrase in message for phrase in ("was truncated because", "Token indices sequence length"))
-
-
-def _hush(pipe: Any) -> None:
-    """Drop the warnings of a prompt that is longer than an encoder reads: pipelines quote its end in them."""
-    parts = [pipe, *(part for name, part in getattr(pipe, "components", {}).items() if name.startswith("tokenizer"))]
-    for cls in {cls for part in parts for cls in type(part).__mro__}:
-        if cls.__module__.startswith(("diffusers.", "transformers.")):
-            logging.getLogger(cls.__module__).addFilter(_worth_a_line)

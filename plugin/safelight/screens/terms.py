@@ -16,7 +16,6 @@ from ..normalise import fold
 from ..request import GenerationRequest, Turn
 from ..verdict import Stage, Verdict
 
-
 MIN_CIPHER_LETTERS = 5
 _CIPHERS = ("reversed", "rot13", "atbash", "pig_latin")
 

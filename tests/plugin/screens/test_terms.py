@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from disguises_of_zorblax import ALL, ORDINARY
 from fakes import ALICE
-
 from safelight.errors import ConfigError
 from safelight.request import GenerationRequest
 from safelight.screens.terms import TermsScreen

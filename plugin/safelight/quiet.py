@@ -1,0 +1,19 @@
+"""Keeps prompts out of the log lines of other people's libraries."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not any(phrase in message for phrase in ("was truncated because", "Token indices sequence length"))
+
+
+def hush(pipe: Any) -> None:
+    """Drop the warnings of a prompt that is longer than an encoder reads: pipelines quote its end in them."""
+    parts = [pipe, *(part for name, part in getattr(pipe, "components", {}).items() if name.startswith("tokenizer"))]
+    for cls in {cls for part in parts for cls in type(part).__mro__}:
+        if cls.__module__.startswith(("diffusers.", "transformers.")):
+            logging.getLogger(cls.__module__).addFilter(_worth_a_line)
