@@ -1,0 +1,1 @@
+"""How a model is run: in this process, or over HTTP."""
