@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Weights never come from a hub while developing; a library that asks for one fails at once instead of hanging.
-export HF_HUB_OFFLINE := 1
+# Tests never ask a hub for weights; a library that tries fails at once instead of hanging.
+test check: export HF_HUB_OFFLINE := 1
 # What is not wanted on a loaded machine: threads that spin while they wait.
 export OMP_WAIT_POLICY := passive
 

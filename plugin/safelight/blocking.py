@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import threading
 import weakref
 from collections.abc import Coroutine, Sequence
@@ -34,7 +33,8 @@ class BlockingGuard:
         # A daemon: a program that ends must not wait for a loop that nobody will call again.
         self._thread = threading.Thread(target=self._loop.run_forever, name="safelight-guard", daemon=True)
         self._thread.start()
-        atexit.register(_close, weakref.ref(self))
+        # When nobody holds this object any more, or the program ends: whichever comes first.
+        self._end = weakref.finalize(self, _end, self._loop, self._thread)
 
     def admit(self, request: GenerationRequest) -> Admission:
         """See :meth:`Guard.admit`."""
@@ -61,11 +61,7 @@ class BlockingGuard:
 
     def close(self) -> None:
         """End the thread. Calling it twice does no harm."""
-        if self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._end()
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -83,7 +79,14 @@ class BlockingGuard:
         self.close()
 
 
-def _close(reference: weakref.ref[BlockingGuard]) -> None:
-    guard = reference()
-    if guard is not None:
-        guard.close()
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    async def finish() -> None:
+        # Clients of judges close their connections when their loop says that it ends.
+        await loop.shutdown_asyncgens()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(finish(), loop)
+    # A collection of garbage may run in the loop's own thread, which then ends by itself.
+    if thread is not threading.current_thread():
+        thread.join()
+        loop.close()

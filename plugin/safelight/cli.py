@@ -10,7 +10,8 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -101,23 +102,26 @@ def _add_config(commands: Any) -> None:
 def _screen_prompt(args: argparse.Namespace) -> int:
     settings = read_settings(args.config)
     request = GenerationRequest(args.text, Principal("cli"), negative_prompt=args.negative_prompt)
-    guard = _unrecorded(settings, image=False)
-    return _show([("prompt", asyncio.run(guard.judge_prompt(request)))], settings.policy, as_json=args.json)
+    with _unrecorded(settings, image=False) as guard:
+        decision = asyncio.run(guard.judge_prompt(request))
+    return _show([("prompt", decision)], settings.policy, as_json=args.json)
 
 
 def _screen_image(args: argparse.Namespace) -> int:
     settings = read_settings(args.config)
     request = GenerationRequest(args.prompt, Principal("cli"))
     items = [encode_raw(_open_picture(file)) for file in args.files]
-    guard = _unrecorded(settings, prompt=False)
-    decisions = asyncio.run(guard.judge_images(items, request))
+    with _unrecorded(settings, prompt=False) as guard:
+        decisions = asyncio.run(guard.judge_images(items, request))
     named = [(str(file), decision) for file, decision in zip(args.files, decisions, strict=True)]
     return _show(named, settings.policy, as_json=args.json)
 
 
-def _unrecorded(settings: Settings, *, prompt: bool = True, image: bool = True) -> Guard:
-    """Return a guard with the configured screens and a store that is forgotten; unused stages load nothing heavy."""
-    return build_guard(settings, open_store("sqlite:///:memory:"), prompt=prompt, image=image)
+@contextmanager
+def _unrecorded(settings: Settings, *, prompt: bool = True, image: bool = True) -> Iterator[Guard]:
+    """Give a guard with the configured screens and a store that is forgotten; unused stages load nothing heavy."""
+    with closing(open_store("sqlite:///:memory:")) as store:
+        yield build_guard(settings, store, prompt=prompt, image=image)
 
 
 def _open_picture(file: Path) -> Image.Image:
@@ -198,7 +202,7 @@ def _revoke_key(args: argparse.Namespace) -> int:
         store.close()
     if not done:
         print(f"safelight: no working key has the id {args.id}", file=sys.stderr)
-        return BLOCKED
+        return WRONG
     print(f"{args.id} revoked")
     return PASSES
 

@@ -182,6 +182,8 @@ def build_guard(settings: Settings, store: Store, *, prompt: bool = True, image:
         for place, screen in enumerate(screens):
             if not callable(getattr(screen, method, None)) or not isinstance(getattr(screen, "name", None), str):
                 raise ConfigError(f"{kind}[{place}]: {type(screen).__name__} needs a 'name' and a method '{method}'")
+    if prompt and image:
+        _check_screen_names(settings.policy, [screen.name for screen in (*prompt_screens, *image_screens)])
     return Guard(
         settings.policy,
         store,
@@ -189,6 +191,15 @@ def build_guard(settings: Settings, store: Store, *, prompt: bool = True, image:
         image_screens=image_screens,
         settings=settings.guard,
     )
+
+
+def _check_screen_names(policy: Policy, configured: Sequence[str]) -> None:
+    """Refuse a policy whose threshold for a single screen names none: its typo would leave another in force."""
+    known = {*configured, *PROMPT_SCREENS, *IMAGE_SCREENS}
+    for rule in policy.categories.values():
+        for name in rule.screens:
+            if name not in known:
+                raise ConfigError(f'policy: categories."{rule.name}".screens.{name}: no screen has this name')
 
 
 def build(settings: Settings) -> Runtime:
@@ -285,7 +296,7 @@ def _settings(data: dict[str, Any], environ: Mapping[str, str], *, source: str, 
 
 def _with_judge(parts: tuple[Part, ...], environ: Mapping[str, str]) -> tuple[tuple[Part, ...], str]:
     """Add the LLM judge by itself where Gemini's key is at hand and no judge was configured."""
-    if any(part.use == "llm_judge" for part in parts):
+    if any(PROMPT_SCREENS.get(part.use, part.use) == PROMPT_SCREENS["llm_judge"] for part in parts):
         return parts, ""
     if environ.get("GEMINI_API_KEY"):
         return (*parts, Part("llm_judge", {"model": DEFAULT_JUDGE})), ""

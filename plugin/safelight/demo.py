@@ -18,7 +18,7 @@ from .store import Store
 if TYPE_CHECKING:
     import uvicorn
 
-KEY_NAME = "demo"
+KEY_NAME = "safelight-demo"
 
 
 def serve(settings: Settings) -> int:
@@ -27,12 +27,16 @@ def serve(settings: Settings) -> int:
     Raises:
         ConfigError: If something cannot be loaded, or a port is taken.
     """
-    makers = {entry.name: entry.load() for entry in entry_points(group="safelight.servers")}
+    try:
+        makers = {entry.name: entry.load() for entry in entry_points(group="safelight.servers")}
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "a library", "gateway,ui", needed_by="the demo") from error
     # Bound before anything heavy is loaded: a taken port is told at once.
     with (
         _bound(settings.gateway.host, settings.gateway.port) as api,
         _bound(settings.ui.host, settings.ui.port) as page,
     ):
+        print("Safelight is loading its models ...", flush=True)
         runtime = build(settings)
         try:
             apps = [(makers["gateway"](runtime), api), (makers["ui"](runtime), page)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,10 +52,12 @@ def construct(cls: type[Any], options: Mapping[str, Any], *, key: str, collabora
     """
     parameters = inspect.signature(cls).parameters
     takes_anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    settable = [name for name in parameters if name not in collaborators]
+    settable = [name for name, found in parameters.items() if name not in collaborators and _is_plain(found)]
     for name in options:
-        if name in collaborators or (name not in parameters and not takes_anything):
+        if name not in settable and not (takes_anything and name not in parameters):
             raise ConfigError(f"{key}.{name}: unknown key; {cls.__name__} takes {', '.join(settable) or 'no options'}")
+        if name in parameters:
+            _check_type(f"{key}.{name}", options[name], parameters[name])
     given = dict(options) | {name: value for name, value in collaborators.items() if name in parameters}
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind in (
@@ -67,3 +70,24 @@ def construct(cls: type[Any], options: Mapping[str, Any], *, key: str, collabora
         return cls(**given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}: {cls.__name__} does not accept its options: {error}") from error
+
+
+_WORDS = {"str", "int", "float", "bool", "None", "Sequence", "list", "tuple", "Mapping", "dict", "Any"}
+_SCALARS = {"str": str, "int": int, "float": (int, float), "bool": bool}
+
+
+def _is_plain(parameter: inspect.Parameter) -> bool:
+    """Return whether a parameter takes what a file can hold, rather than an object that only code hands over."""
+    annotation = parameter.annotation
+    named = set(re.findall(r"[A-Za-z_]+", annotation)) if isinstance(annotation, str) else set()
+    return named <= _WORDS
+
+
+def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:
+    names = parameter.annotation.replace(" ", "").split("|") if isinstance(parameter.annotation, str) else []
+    accepted = [_SCALARS[name] for name in names if name in _SCALARS]
+    # Only where the annotation is nothing but scalars: what else it may be, the constructor checks.
+    if not accepted or not set(names) <= {*_SCALARS, "None"}:
+        return
+    if not any(isinstance(value, kind) for kind in accepted) or (isinstance(value, bool) and "bool" not in names):
+        raise ConfigError(f"{key}: must be of type {parameter.annotation}, not {value!r}")

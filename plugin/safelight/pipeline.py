@@ -12,7 +12,6 @@ import functools
 import inspect
 import sys
 import threading
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import fields
@@ -37,7 +36,6 @@ P = TypeVar("P")
 OnBlock = Literal["black", "raise"]
 
 _running: ContextVar[object | None] = ContextVar("safelight_running", default=None)
-_blocking: weakref.WeakKeyDictionary[Guard, BlockingGuard] = weakref.WeakKeyDictionary()
 _default: list[Guard] = []
 _making = threading.Lock()
 
@@ -68,7 +66,7 @@ def protect(
         raise ConfigError(f"protect: needs a diffusers pipeline, not {type(pipe).__name__}")
     if on_block not in ("black", "raise"):
         raise ConfigError(f"on_block: must be 'black' or 'raise', not {on_block!r}")
-    guarding = _Guarding(_blocking_guard(guard or _default_guard()), principal or Principal("local"), on_block)
+    guarding = _Guarding(BlockingGuard(guard or _default_guard()), principal or Principal("local"), on_block)
     cls = type(pipe)
     if not issubclass(cls, _Guarded):
         pipe.__class__ = _guarded_class(cls)
@@ -78,18 +76,16 @@ def protect(
     return pipe
 
 
-def _blocking_guard(guard: Guard) -> BlockingGuard:
-    with _making:
-        if guard not in _blocking:
-            _blocking[guard] = BlockingGuard(guard)
-        return _blocking[guard]
-
-
 def _default_guard() -> Guard:
     with _making:
         if not _default:
             settings = read_settings()
-            _default.append(build_guard(settings, open_store(settings.store_url)))
+            store = open_store(settings.store_url)
+            try:
+                _default.append(build_guard(settings, store))
+            except BaseException:
+                store.close()
+                raise
         return _default[0]
 
 

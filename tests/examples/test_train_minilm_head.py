@@ -32,7 +32,7 @@ def example() -> ModuleType:
 def test_the_labelled_prompts_are_many_and_a_third_is_held_out_and_none_is_in_both(example: ModuleType) -> None:
     train, held_out = example.read("train.tsv"), example.read("heldout.tsv")
     every = train + held_out
-    assert len(every) >= 950
+    assert len(every) >= 930
     assert len({row.prompt.casefold() for row in every}) == len(every)
     shares = Counter(row.category for row in held_out)
     for category, count in Counter(row.category for row in every).items():
@@ -55,8 +55,8 @@ def test_the_shipped_head_was_trained_on_the_training_file_as_it_is() -> None:
 async def test_held_out_prompts_are_told_apart_as_well_as_is_said(example: ModuleType) -> None:
     rows = example.read("heldout.tsv")
     figures = example.count(rows, await example.judge(MiniLMHeadScreen(), [row.prompt for row in rows]))
-    # Measured: 116 of 126, 7 of 235. Room for another processor's rounding, not for another head.
-    assert figures.found >= 113
+    # Measured: 112 of 118, 7 of 235. Room for another processor's rounding, not for another head.
+    assert figures.found >= 109
     assert figures.alarms <= 9
     assert min(figures.own[name] / figures.all[name] for name in figures.own) >= 0.6
 

@@ -96,7 +96,7 @@ def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str]) ->
     assert id in listed
     assert token not in listed
     assert main(["keys", "revoke", id]) == 0
-    assert main(["keys", "revoke", id]) == 1
+    assert main(["keys", "revoke", id]) == 2
 
 
 def test_config_check_prints_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,8 @@ def test_a_wrong_variable_is_named(full: Path, variable: str, named: str) -> Non
         ('use = "fakes:Missing"', "Missing"),
         ('use = "fakes:make_guard"', "is no class"),
         ('use = "fakes:MarkerScreen"\nnmae = "x"', "image_screens[0].nmae: unknown key"),
+        ('use = "image_safety"\nsession = "x"', "image_screens[0].session: unknown key"),
+        ('use = "image_safety"\nthreads = "2"', "image_screens[0].threads: must be of type int"),
         ('use = "fakes:FakeJudge"', "needs a 'name' and a method 'screen_images'"),
     ],
 )
@@ -163,3 +165,21 @@ def test_a_stage_without_screens_stops_the_start(full: Path, kind: str) -> None:
     settings = read_settings(full, {f"SAFELIGHT_{kind.upper()}": "[]"})
     with pytest.raises(ConfigError, match=f"{kind}: at least one"):
         build_guard(settings, open_store("sqlite:///:memory:"))
+
+
+def test_a_term_for_a_category_that_the_policy_lacks_stops_the_start(full: Path) -> None:
+    full.write_text(FULL.replace('category = "sentinel"', 'category = "sentinal"'))
+    with pytest.raises(ConfigError, match=r"terms.category: 'sentinal' is none of the policy's"):
+        build_guard(read_settings(full, {}), open_store("sqlite:///:memory:"))
+
+
+def test_a_policys_threshold_for_a_screen_that_does_not_exist_stops_the_start(full: Path) -> None:
+    policy = full.parent / "policy.toml"
+    policy.write_text(POLICY.replace('[categories."teapots"]', 'screens = { mien = 0.9 }\n[categories."teapots"]'))
+    with pytest.raises(ConfigError, match="mien: no screen has this name"):
+        build_guard(read_settings(full, {}), open_store("sqlite:///:memory:"))
+
+
+def test_a_judge_named_by_its_import_string_is_not_added_again(full: Path) -> None:
+    full.write_text(FULL.replace("fakes:FakeJudge", "safelight.screens.llm_judge:LLMJudge"))
+    assert len(read_settings(full, {"GEMINI_API_KEY": "x"}).prompt_screens) == 2

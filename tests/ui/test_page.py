@@ -12,6 +12,7 @@ import pytest_asyncio
 from PIL import Image, UnidentifiedImageError
 from playwright.async_api import BrowserContext, async_playwright
 
+from disguises_of_zorblax import ALL
 from fakes import SENTINEL, has_marker
 from page_browser import CHROMIUM, FLAGS, Stage, Visit, open_page
 from page_fakes import JUDGE_NOTE, ObedientGenerator, page_runtime, served
@@ -304,3 +305,13 @@ async def test_what_the_page_does_not_use_does_not_exist(
     files = {"files": {"name": "x.png", "mimeType": "image/png", "buffer": b"x"}} if method == "POST" else None
     answer = await context.request.fetch(stage.url + path, method=method, multipart=files)  # type: ignore[arg-type]
     assert answer.status == 404
+
+
+async def test_the_sentinel_in_thirty_disguises_is_refused_and_nothing_is_made(stage: Stage, visit: Visit) -> None:
+    made = len(stage.generator.requests)
+    # What a line of text cannot hold is left to the other doors.
+    typed = [prompt for prompt in ALL.values() if prompt.isprintable()][::3][:30]
+    assert len(typed) == 30
+    for prompt in typed:
+        await visit.ask(prompt, expect="refused")
+    assert len(stage.generator.requests) == made

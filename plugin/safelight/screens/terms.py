@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError
 from ..normalise import fold
+from ..policy import Policy
 from ..request import GenerationRequest, Turn
 from ..verdict import Stage, Verdict
 
@@ -27,12 +28,17 @@ class TermsScreen:
         terms: Words or phrases, compared after the same folding that the views went through.
         category: The category they count for.
         name: How the screen signs its verdicts.
+        policy: The policy that will rule, where it is known: a category that it lacks would find and change nothing.
 
     Raises:
-        ConfigError: If the list is empty, or a term folds to nothing.
+        ConfigError: If the list is empty, a term folds to nothing, or the policy has no such category.
     """
 
-    def __init__(self, *, terms: Sequence[str], category: str, name: str = "terms") -> None:
+    def __init__(
+        self, *, terms: Sequence[str], category: str, name: str = "terms", policy: Policy | None = None
+    ) -> None:
+        if policy is not None and category not in policy.categories:
+            raise ConfigError(f"terms.category: {category!r} is none of the policy's: {', '.join(policy.categories)}")
         if isinstance(terms, str) or not terms or not all(isinstance(term, str) for term in terms):
             raise ConfigError("terms: must be a list of at least one text")
         folded = [fold(term) for term in terms]

@@ -195,7 +195,7 @@ def _lock_of(who: Principal) -> int:
 
 
 def _set_state(cursor: Cursor, request_id: str, state: str) -> None:
-    cursor.execute("UPDATE turns SET state = %s WHERE request_id = %s", [state, request_id])
+    cursor.execute("UPDATE turns SET state = %s WHERE request_id = %s AND state != 'block'", [state, request_id])
 
 
 def _secret(cursor: Cursor, name: str) -> bytes:

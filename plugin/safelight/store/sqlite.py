@@ -55,7 +55,11 @@ class SQLiteStore:
                 self._prepare()
                 migrate(self._db)
                 self._abort_stale()
-        except (OSError, sqlite3.Error, StoreUnavailable) as error:
+        except (OSError, sqlite3.Error, StoreUnavailable, ConfigError) as error:
+            if hasattr(self, "_db"):
+                self._db.close()
+            if isinstance(error, ConfigError):
+                raise
             raise ConfigError(f"store.url: cannot use {path}: {error}") from error
 
     def _prepare(self) -> None:
@@ -64,7 +68,6 @@ class SQLiteStore:
         self._db.execute("PRAGMA synchronous = FULL")
         # Erased text is overwritten rather than left in free pages.
         self._db.execute("PRAGMA secure_delete = ON")
-        self._db.execute("PRAGMA foreign_keys = ON")
 
     def _abort_stale(self) -> None:
         with self._transaction():
@@ -117,7 +120,8 @@ class SQLiteStore:
             self._set_state(request_id, rows.FAULT if action is None else str(action))
 
     def _set_state(self, request_id: str, state: str) -> None:
-        self._db.execute("UPDATE turns SET state = ? WHERE request_id = ?", [state, request_id])
+        # A block stays one, whatever fails after it.
+        self._db.execute("UPDATE turns SET state = ? WHERE request_id = ? AND state != 'block'", [state, request_id])
 
     def is_releasable(self, request_id: str, image_sha256: str, policy: str) -> bool:
         """Look for both allows."""
