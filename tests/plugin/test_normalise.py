@@ -124,8 +124,8 @@ async def test_short_word_is_not_found_inside_others_or_by_chance(prompt: str) -
     assert not await found_by(["cat"], prompt)
 
 
-async def test_reversed_view_reads_every_word_backwards_so_a_short_word_can_be_met() -> None:
-    assert await found_by(["cat"], "tac") == "term in prompt, view reversed"
+async def test_reversed_view_reads_every_word_backwards() -> None:
+    assert "cat" in {view.text for view in views("tac") if view.kind == "reversed"}
 
 
 @pytest.mark.parametrize(

@@ -186,14 +186,6 @@ def test_what_the_model_does_not_have_is_refused_by_name(pipe: FakePipe, change:
     assert pipe.given == []
 
 
-def test_only_texts_that_were_judged_reach_the_model() -> None:
-    # Here the judged channel "prompt" is not the attribute of that name.
-    pipe = FakePipe()
-    request = replace(SMALL, extra_texts={"prompt": "a pier"})
-    PipelineRunner(pipe, steps=2).generate(request, nothing)
-    assert pipe.given[0]["prompt"] == request.texts["prompt"] == "a pier"
-
-
 def test_steps_are_the_models_own_where_none_are_asked() -> None:
     pipe = FakePipe()
     PipelineRunner(pipe, steps=7).generate(replace(SMALL, steps=None), nothing)
