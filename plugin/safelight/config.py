@@ -183,7 +183,8 @@ def build_guard(settings: Settings, store: Store, *, prompt: bool = True, image:
             if not callable(getattr(screen, method, None)) or not isinstance(getattr(screen, "name", None), str):
                 raise ConfigError(f"{kind}[{place}]: {type(screen).__name__} needs a 'name' and a method '{method}'")
     if prompt and image:
-        _check_screen_names(settings.policy, [screen.name for screen in (*prompt_screens, *image_screens)])
+        names = [screen.name for screen in prompt_screens] + [screen.name for screen in image_screens]
+        _check_screen_names(settings.policy, names)
     return Guard(
         settings.policy,
         store,

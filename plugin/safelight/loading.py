@@ -73,7 +73,7 @@ def construct(cls: type[Any], options: Mapping[str, Any], *, key: str, collabora
 
 
 _WORDS = {"str", "int", "float", "bool", "None", "Sequence", "list", "tuple", "Mapping", "dict", "Any"}
-_SCALARS = {"str": str, "int": int, "float": (int, float), "bool": bool}
+_SCALARS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 
 
 def _is_plain(parameter: inspect.Parameter) -> bool:
