@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from .encoding import Encoded
+from .errors import ScreeningUnavailable
 from .generators import Generator, Progress
 from .guard import Admission, Creation, Encoder, Guard, Picture
 from .request import GenerationRequest
@@ -64,6 +65,9 @@ class BlockingGuard:
         self._end()
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
+        if not self._thread.is_alive():
+            work.close()
+            raise ScreeningUnavailable("this guard's thread has ended, or belongs to the process before a fork")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

@@ -133,6 +133,8 @@ def _texts(given: Mapping[str, Any]) -> tuple[tuple[Mapping[str, str], ...], boo
         raise InvalidRequest("prompt", f"must be a text or a list of texts, not {type(prompt).__name__}")
     count = len(prompt) if batched else 1
     columns: dict[str, Sequence[str]] = {}
+    # Plain strings from here on: a subclass could answer a screen and the model differently.
+    given = {name: _plain(value) for name, value in given.items()}
     for name, value in given.items():
         if isinstance(value, str):
             columns[name] = [value] * count
@@ -147,6 +149,12 @@ def _texts(given: Mapping[str, Any]) -> tuple[tuple[Mapping[str, str], ...], boo
     if not count:
         raise InvalidRequest("prompt", "is an empty list")
     return tuple({name: column[place] for name, column in columns.items()} for place in range(count)), batched
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return str.__str__(value)[:]
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _check(name: str, value: Any) -> None:

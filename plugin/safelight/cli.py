@@ -17,16 +17,17 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .config import Settings, build, build_guard, read_settings
-from .encoding import encode_raw
+from .encoding import decode_picture, encode_raw
 from .errors import ConfigError, InvalidRequest, SafelightError
 from .guard import Guard
 from .policy import Decision, Policy
-from .request import GenerationRequest, Principal
+from .request import GenerationRequest, Principal, check_faithful
 from .store import open_store
 
 PASSES, BLOCKED, WRONG, UNAVAILABLE = range(4)
@@ -126,10 +127,9 @@ def _unrecorded(settings: Settings, *, prompt: bool = True, image: bool = True) 
 
 def _open_picture(file: Path) -> Image.Image:
     try:
-        with Image.open(file) as picture:
-            return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InvalidRequest(str(file), f"cannot be read as a picture: {error}") from error
+        return decode_picture(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(str(file), f"cannot be read as a still PNG, JPEG or WebP picture: {error}") from error
 
 
 def _show(named: Sequence[tuple[str, Decision]], policy: Policy, *, as_json: bool) -> int:
@@ -145,7 +145,7 @@ def _show(named: Sequence[tuple[str, Decision]], policy: Policy, *, as_json: boo
 
 def _print_decision(name: str, decision: Decision, policy: Policy) -> None:
     console = Console()
-    table = Table(title=f"{name}: {decision.action} ({decision.reason})", title_justify="left")
+    table = Table(title=escape(f"{name}: {decision.action} ({decision.reason})"), title_justify="left")
     for heading in ("screen", "outcome", "category", "score", "threshold", "ms", "model"):
         table.add_column(heading, justify="right" if heading in ("score", "threshold", "ms") else "left")
     for verdict in decision.verdicts:
@@ -154,13 +154,13 @@ def _print_decision(name: str, decision: Decision, policy: Policy) -> None:
         for place, (category, score) in enumerate(rows):
             rule = policy.categories.get(category)
             table.add_row(
-                verdict.screen if place == 0 else "",
-                f"{verdict.outcome} {verdict.reason}".strip() if place == 0 else "",
-                category,
+                escape(verdict.screen) if place == 0 else "",
+                escape(f"{verdict.outcome} {verdict.reason}".strip()) if place == 0 else "",
+                escape(category),
                 "" if score < 0 else f"{score:.3f}",
                 f"{rule.threshold(verdict):.2f}" if rule else "",
                 f"{verdict.ms:.0f}" if place == 0 else "",
-                verdict.model if place == 0 else "",
+                escape(verdict.model) if place == 0 else "",
             )
     console.print(table)
     for category in decision.categories:
@@ -169,6 +169,7 @@ def _print_decision(name: str, decision: Decision, policy: Policy) -> None:
 
 
 def _create_key(args: argparse.Namespace) -> int:
+    check_faithful("NAME", args.name)
     store = open_store(read_settings(args.config).store_url)
     try:
         key, token = store.create_key(args.name, at=datetime.now(UTC))
@@ -189,12 +190,13 @@ def _list_keys(args: argparse.Namespace) -> int:
     table = Table("id", "name", "starts with", "created", "revoked")
     for key in keys:
         revoked = f"{key.revoked:%Y-%m-%d %H:%M}" if key.revoked else ""
-        table.add_row(key.id, key.name, key.prefix, f"{key.created:%Y-%m-%d %H:%M}", revoked)
+        table.add_row(key.id, escape(key.name), key.prefix, f"{key.created:%Y-%m-%d %H:%M}", revoked)
     Console().print(table)
     return PASSES
 
 
 def _revoke_key(args: argparse.Namespace) -> int:
+    check_faithful("ID", args.id)
     store = open_store(read_settings(args.config).store_url)
     try:
         done = store.revoke_key(args.id, at=datetime.now(UTC))

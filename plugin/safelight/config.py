@@ -209,6 +209,8 @@ def build(settings: Settings) -> Runtime:
     Raises:
         ConfigError: If any of it cannot be loaded.
     """
+    if settings.store_url.removeprefix("sqlite:///") in ("", ":memory:"):
+        raise ConfigError("store.url: a database in memory proves nothing after the process ends; name a file")
     store = open_store(settings.store_url)
     try:
         guard = build_guard(settings, store)
@@ -229,7 +231,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 
@@ -258,7 +260,7 @@ def _lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -12,7 +12,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -44,7 +44,8 @@ class Encoded:
         media_type: Of the bytes, for example ``image/png``.
     """
 
-    data: bytes
+    # Not in its repr: that may reach a log, and pixels may not.
+    data: bytes = field(repr=False)
     image: Image.Image
     media_type: str
 

@@ -174,10 +174,10 @@ class Guard:
             progress(done, total)
 
         try:
-            images = await asyncio.to_thread(generator.generate, request, report)
+            images = await asyncio.to_thread(_finished, lambda: generator.generate(request, report))
             if len(images) != request.n:
                 raise GenerationFailed(f"the generator made {len(images)} pictures instead of {request.n}")
-            encoded = await asyncio.to_thread(lambda: [encode(image) for image in images])
+            encoded = await asyncio.to_thread(_finished, lambda: [encode(image) for image in images])
         except BaseException as error:
             # Whatever happened, a client that left included: the turn is closed, and what was asked stays in it.
             stop.set()
@@ -330,9 +330,15 @@ class Guard:
                 # A judge measures its own call; for a screen that does not, the waiting time is the next best.
                 return [verdict if verdict.ms else replace(verdict, ms=ms) for verdict in found]
             reason = "answered with something else than one verdict of its own for each thing it was shown"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled us: the screen raised it by itself, and that is a failure like any other.
+            reason = "CancelledError"
         except TimeoutError:
             outcome, reason = Outcome.TIMEOUT, "deadline"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # The type alone: a message could carry the prompt into the log and the store.
             reason = type(error).__name__
         logger.error("screen %s failed at the %s stage: %s", name, stage, reason)
@@ -389,6 +395,14 @@ class Guard:
             raise ScreeningUnavailable(f"screening is not possible now: {names or 'a screen did not answer'}", decision)
         if decision.action is Action.BLOCK:
             raise ContentBlocked(decision)
+
+
+def _finished(work: Callable[[], _T]) -> _T:
+    try:
+        return work()
+    except StopIteration as error:
+        # No future can carry it: whoever waits for this thread would wait for ever.
+        raise RuntimeError("StopIteration") from error
 
 
 async def _one(verdict: Awaitable[Verdict]) -> Sequence[Verdict]:

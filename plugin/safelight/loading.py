@@ -29,9 +29,10 @@ def load_class(use: str, table: Mapping[str, str], *, key: str) -> type[Any]:
         raise ConfigError(f"{key}: {use!r} is none of {', '.join(sorted(table))}, nor of the form package.module:Class")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
+        inspect.signature(found)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{key}: cannot import {use!r}: no module named {error.name!r}") from error
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{key}: cannot import {use!r}: {error}") from error
     if not isinstance(found, type):
         raise ConfigError(f"{key}: {use!r} is no class")

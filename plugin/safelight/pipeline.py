@@ -94,6 +94,11 @@ class _Guarded:
 
     _safelight: _Guarding
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("unet", "transformer") and value is not None:
+            _seal(self)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         raise TypeError("a guarded pipeline is not copied; copy the plain pipeline and protect() the copy")
 
@@ -145,11 +150,17 @@ def _seal(pipe: Any) -> None:
 
 
 def _model(pipe: Any) -> Any:
-    return getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    # Not by truth: a compiled model has no length to be asked for.
+    model = getattr(pipe, "unet", None)
+    model = getattr(pipe, "transformer", None) if model is None else model
+    # A compiled model wraps the one whose hooks run.
+    return getattr(model, "_orig_mod", model)
 
 
 def _screened_call(pipe: Any, cls: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    guarding: _Guarding = pipe._safelight
+    guarding: _Guarding | None = getattr(pipe, "_safelight", None)
+    if guarding is None:
+        raise UnscreenedPipeline("made from a guarded pipeline's class; call safelight.protect() on it")
     call = read_call(_by_name(cls, pipe, args, kwargs))
     with guarding.lock:
         admissions = _admit(call, guarding)
@@ -205,12 +216,17 @@ def _run(
     """Run the pipeline for the admitted prompts; return its output object and one array a picture."""
     token = _running.set(_model(pipe))
     try:
+        # A model may have been exchanged since the last call.
+        _seal(pipe)
         # NumPy even where PIL is asked: a picture of NaN must be told from a black one.
         form = "pt" if call.output_type == "pt" else "np"
         output = cls.__call__(pipe, **call.arguments_for(list(admitted)), output_type=form, return_dict=True)
         images = list(output.images)
         if len(images) != len(admitted) * call.pictures_each:
             raise GenerationFailed(f"the pipeline made {len(images)} pictures instead of the number asked")
+        if not all(_array(image).shape[-1] in (1, 3) for image in images):
+            # An alpha channel would leave without anybody having looked at it.
+            raise GenerationFailed("the pipeline made a picture that is neither grey nor RGB")
         if not all(_is_finite(image) for image in images):
             raise GenerationFailed("the pipeline made a picture that holds no finite numbers")
     except BaseException:

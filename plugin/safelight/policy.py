@@ -70,6 +70,7 @@ DEFAULT_OUTCOMES: Mapping[Outcome, OutcomeRule] = {
 }
 
 # Findings that no policy may soften: the law leaves no room, and neither do we.
+_KNOWN = frozenset(str(category) for category in Category)
 _ALWAYS_BLOCKED = frozenset({Category.SEXUAL_MINORS.value})
 
 
@@ -232,6 +233,9 @@ class Policy:
                 failed = True
             for name, score in verdict.scores.items():
                 rule = self.categories.get(name)
+                if rule is None and name not in _KNOWN:
+                    # Neither the policy nor Safelight knows what was found, so nobody has ruled on it.
+                    failed = True
                 if rule is not None and score >= rule.threshold(verdict):
                     reached[name] = rule
         blocked = sorted(name for name, rule in reached.items() if rule.action is Action.BLOCK)
@@ -262,7 +266,7 @@ class Policy:
         """
         try:
             text = Path(path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"policy.file: cannot read {path}: {error}") from error
         try:
             return cls.parse(text)
@@ -278,7 +282,7 @@ class Policy:
         """
         try:
             data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"not valid TOML: {error}") from error
         table = Table(data, "")
         if table.take("version", int) != 1:

@@ -37,7 +37,7 @@ class Principal:
 
     def __post_init__(self) -> None:
         for name, text in (("principal", self.id), ("user", self.person), ("tenant", self.tenant)):
-            _check_faithful(name, text)
+            check_faithful(name, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +136,11 @@ def _check_text(name: str, text: str) -> None:
         raise InvalidRequest(name, f"must be a text, not {type(text).__name__}")
     if len(text) > MAX_PROMPT_CHARS:
         raise InvalidRequest(name, f"has {len(text)} characters; at most {MAX_PROMPT_CHARS} are read")
-    _check_faithful(name, text)
+    check_faithful(name, text)
 
 
-def _check_faithful(name: str, text: str) -> None:
+def check_faithful(name: str, text: str) -> None:
+    """Raise InvalidRequest if a text holds what no store can hold."""
     # Neither can be stored or shown faithfully, so neither can be judged as it was written.
     if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise InvalidRequest(name, "holds a NUL or a lone surrogate; remove it")

@@ -75,6 +75,13 @@ class Verdict:
     ms: float = 0.0
 
     def __post_init__(self) -> None:
+        # A screen of anybody's own may pass plain strings; what they are not, they must not be taken for.
+        object.__setattr__(self, "stage", Stage(self.stage))
+        object.__setattr__(self, "outcome", Outcome(self.outcome))
+        if not all(isinstance(text, str) for text in (self.screen, self.reason, self.model)):
+            raise ValueError(f"{self.screen!r}: screen, reason and model must be texts")
+        if isinstance(self.ms, bool) or not isinstance(self.ms, int | float) or not math.isfinite(self.ms):
+            raise ValueError(f"{self.screen}: ms is no number: {self.ms!r}")
         for category, score in self.scores.items():
             # bool is an int in Python; a screen that answers True has not given a score.
             if isinstance(score, bool) or not isinstance(score, int | float):

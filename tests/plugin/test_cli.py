@@ -121,3 +121,37 @@ def test_it_runs_as_a_module_and_as_a_console_script(folder: Path) -> None:
     for command in ([sys.executable, "-m", "safelight"], [str(script)]):
         answer = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
         assert answer.stdout.startswith("safelight ")
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "create", "[/b]"]) == 0
+    assert main(["keys", "list"]) == 0
+    assert "[/b]" in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "create", "\udcff"]) == 2
+    assert "NAME" in capsys.readouterr().err
+
+
+def test_a_picture_that_moves_is_refused_rather_than_judged_by_its_first_frame(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ((0, 0, 0), MARKER)]
+    frames[0].save(folder / "moves.webp", save_all=True, append_images=frames[1:])
+    assert main(["screen", "image", "moves.webp"]) == 2
+
+
+@pytest.mark.parametrize("use", [".fakes:X", "builtins:int", "fakes:"])
+def test_a_screen_that_cannot_be_used_exits_with_two(
+    folder: Path, use: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "safelight.toml").write_text(CONFIG.replace("fakes:MarkerScreen", use))
+    assert main(["config", "check"]) == 2
+    assert "image_screens[0]" in capsys.readouterr().err
+
+
+def test_serving_from_a_database_in_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "safelight.toml").write_text(CONFIG + '[store]\nurl = "sqlite:///:memory:"\n')
+    assert main(["config", "check"]) == 2
+    assert "store.url" in capsys.readouterr().err

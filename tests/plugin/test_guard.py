@@ -290,3 +290,34 @@ async def test_a_guard_without_screens_releases_nothing() -> None:
         await make_guard(prompt_screens=[]).create(ask(), FakeGenerator())
     with pytest.raises(ScreeningUnavailable):
         await make_guard(image_screens=[]).create(ask(), FakeGenerator())
+
+
+@pytest.mark.parametrize("error", [StopIteration, SystemExit, asyncio.CancelledError])
+async def test_errors_that_are_no_ordinary_ones_are_a_screens_failure_all_the_same(error: type[BaseException]) -> None:
+    def act(request: GenerationRequest) -> Verdict:
+        raise error
+
+    with pytest.raises(ScreeningUnavailable):
+        await make_guard(prompt_screens=[FakeJudge(answer=act)]).create(ask(), FakeGenerator())
+
+
+async def test_a_generator_that_raises_what_no_future_carries_is_a_fault() -> None:
+    def stop() -> None:
+        raise StopIteration
+
+    with pytest.raises(GenerationFailed):
+        await make_guard().create(ask(), FakeGenerator(act=stop))
+
+
+async def test_a_finding_that_nobody_knows_is_a_fault() -> None:
+    judge = FakeJudge(answer=lambda request: Verdict("judge", Stage.PROMPT, {"nobody": 1.0}))
+    with pytest.raises(ScreeningUnavailable):
+        await make_guard(prompt_screens=[judge]).create(ask(), FakeGenerator())
+
+
+async def test_a_store_whose_file_was_deleted_lets_nothing_out(tmp_path: Path) -> None:
+    guard = make_guard(path=tmp_path / "s.db")
+    await guard.create(ask(), FakeGenerator())
+    (tmp_path / "s.db").unlink()
+    with pytest.raises(StoreUnavailable):
+        await guard.create(ask(), FakeGenerator())

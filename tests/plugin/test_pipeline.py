@@ -318,3 +318,39 @@ def test_marker_and_sentinel_screens_of_the_default_guard_run(pipe: Any) -> None
 def test_the_end_of_a_long_prompt_is_not_quoted_in_a_log(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
     safelight.protect(pipe, guard())("word " * 200 + "unmistakable", **SIZE)
     assert "unmistakable" not in caplog.text
+
+
+def test_a_picture_with_an_alpha_channel_does_not_leave(pipe: Any) -> None:
+    from diffusers import AutoencoderKL
+
+    pipe.vae = AutoencoderKL.from_config({**pipe.vae.config, "out_channels": 4})
+    with pytest.raises(safelight.GenerationFailed, match="neither grey nor RGB"):
+        safelight.protect(pipe, guard())("tea", **SIZE)
+
+
+def test_a_model_that_was_exchanged_is_sealed_too(pipe: Any) -> None:
+    safelight.protect(pipe, guard())
+    pipe.unet = copy.deepcopy(tiny_sdxl().unet)
+    clone = StableDiffusionXLPipeline.from_pipe(pipe, dtype=torch.float32)
+    with pytest.raises(UnscreenedPipeline):
+        clone("tea", **SIZE)
+    assert pipe("tea", **SIZE).nsfw_content_detected == [False]
+
+
+def test_a_text_that_answers_differently_each_time_is_read_once(pipe: Any) -> None:
+    class Shifty(str):
+        def __bool__(self) -> bool:
+            return False
+
+        def __str__(self) -> str:
+            return "tea"
+
+    assert safelight.protect(pipe, guard())("tea", negative_prompt=Shifty(SENTINEL), **SIZE).nsfw_content_detected == [
+        True
+    ]
+
+
+def test_a_new_pipeline_of_a_guarded_class_does_not_run_unguarded(pipe: Any) -> None:
+    safelight.protect(pipe, guard())
+    with pytest.raises(UnscreenedPipeline):
+        type(pipe)(**pipe.components)("tea", **SIZE)

@@ -162,3 +162,14 @@ def test_a_decision_explains_itself_in_plain_json_types() -> None:
     assert data["verdicts"][0]["scores"] == {"sentinel": 0.9}
     assert (data["stage"], data["action"], data["reason"]) == ("prompt", "block", "category")
     assert data["policy"].startswith("sha256:")
+
+
+@pytest.mark.parametrize("changes", [{"outcome": "bogus"}, {"reason": b"x"}, {"ms": "x"}, {"ms": float("nan")}])
+def test_a_verdict_of_the_wrong_types_is_no_verdict(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"bogus|must be texts|no number"):
+        Verdict("a", Stage.PROMPT, {"sentinel": 0.0}, **changes)
+
+
+def test_an_outcome_given_as_a_plain_text_is_what_it_says() -> None:
+    verdict = Verdict("a", Stage.PROMPT, {"sentinel": 0.0}, outcome="timeout")  # type: ignore[arg-type]
+    assert decide(verdict).reason is Reason.SCREENING_UNAVAILABLE

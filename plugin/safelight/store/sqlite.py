@@ -43,6 +43,8 @@ class SQLiteStore:
     def __init__(self, path: str | Path, *, busy_s: float = BUSY_S) -> None:
         self._mutex = threading.RLock()
         self._closed = False
+        self._path = Path(path)
+        self._file: tuple[int, int] | None = None
         in_memory = str(path) == ":memory:"
         self._file_lock = None if in_memory else FileLock(f"{path}.lock", timeout=busy_s, thread_local=False)
         try:
@@ -55,12 +57,23 @@ class SQLiteStore:
                 self._prepare()
                 migrate(self._db)
                 self._abort_stale()
-        except (OSError, sqlite3.Error, StoreUnavailable, ConfigError) as error:
+            if not in_memory:
+                self._file = self._identity()
+        except (OSError, ValueError, sqlite3.Error, StoreUnavailable, ConfigError) as error:
             if hasattr(self, "_db"):
                 self._db.close()
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(f"store.url: cannot use {path}: {error}") from error
+
+    def _identity(self) -> tuple[int, int]:
+        found = self._path.stat()
+        return found.st_dev, found.st_ino
+
+    def _still_there(self) -> None:
+        # A file that was deleted or replaced keeps answering, and nothing that it answers is on disk any more.
+        if self._file is not None and self._identity() != self._file:
+            raise StoreUnavailable("the store's file was replaced")
 
     def _prepare(self) -> None:
         self._db.enable_wal()
@@ -189,11 +202,13 @@ class SQLiteStore:
 
     def _read(self, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         with self._mutex, _translated(self._closed):
+            self._still_there()
             return list(self._db.query(sql, values))
 
     @contextmanager
     def _write(self, *, transaction: bool = True) -> Iterator[None]:
         with self._mutex, _translated(self._closed), self._locked():
+            self._still_there()
             if not transaction:
                 yield
                 return
