@@ -66,15 +66,16 @@ class FakeJudge:
 class MarkerScreen:
     """An image screen that finds the magenta marker."""
 
-    def __init__(self, name: str = "marker") -> None:
+    def __init__(self, name: str = "marker", category: str = "sentinel") -> None:
         self.name = name
+        self.category = category
         self.seen = 0
 
     async def screen_images(
         self, images: Sequence[Image.Image], request: GenerationRequest, history: Sequence[Turn]
     ) -> Sequence[Verdict]:
         self.seen += len(images)
-        return [Verdict(self.name, Stage.IMAGE, {"sentinel": float(has_marker(image))}) for image in images]
+        return [Verdict(self.name, Stage.IMAGE, {self.category: float(has_marker(image))}) for image in images]
 
 
 class BrokenImageScreen:

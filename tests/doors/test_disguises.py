@@ -28,7 +28,9 @@ def generator() -> FakeGenerator:
 def served(generator: FakeGenerator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     screens = [TermsScreen(terms=["zorblax"], category="violence")]
     folder: Path = tmp_path_factory.mktemp("disguises")
-    with serving(folder, generator=generator, prompt_screens=screens, image_screens=[MarkerScreen()]) as served:
+    with serving(
+        folder, generator=generator, prompt_screens=screens, image_screens=[MarkerScreen(category="violence")]
+    ) as served:
         yield served
 
 

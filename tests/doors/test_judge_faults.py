@@ -88,7 +88,9 @@ def door(script: list[Script], tmp_path_factory: pytest.TempPathFactory) -> Iter
     with ScriptedGemini(act) as gemini:
         judge = LLMJudge(policy=Policy.default(), api_base=gemini.url, api_key="k", deadline_s=2.0)
         folder: Path = tmp_path_factory.mktemp("faults")
-        with serving(folder, generator=generator, prompt_screens=[judge], image_screens=[MarkerScreen()]) as served:
+        with serving(
+            folder, generator=generator, prompt_screens=[judge], image_screens=[MarkerScreen(category="violence")]
+        ) as served:
             yield Door(served, gemini, generator)
 
 

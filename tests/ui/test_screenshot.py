@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from page_fakes import POLICY
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
 [generator]
@@ -16,12 +18,15 @@ use = "page_fakes:ObedientGenerator"
 use = "page_fakes:ObedientScreen"
 [[image_screens]]
 use = "fakes:MarkerScreen"
+[policy]
+file = "policy.toml"
 """
 
 
 def test_the_example_takes_a_picture_of_the_page_with_the_result_on_it(tmp_path: Path) -> None:
     file = tmp_path / "safelight.toml"
     file.write_text(SETTINGS)
+    (tmp_path / "policy.toml").write_text(POLICY)
     out = tmp_path / "shots" / "page.png"
     words = [sys.executable, str(ROOT / "examples/screenshot_page.py"), str(out), "--config", str(file)]
     subprocess.run(
