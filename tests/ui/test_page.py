@@ -135,8 +135,16 @@ async def test_blocked_pictures_are_withheld_and_written_nowhere(stage: Stage, v
     assert await visit.pictures() == []
 
     await visit.page.locator("#options button").first.click()
-    await visit.page.locator("#options input[type=number]").fill("3")
-    await visit.page.keyboard.press("Tab")
+    number = visit.page.locator("#options input[type=number]")
+    await number.wait_for(state="visible")
+    # The accordion's fields take nothing in while they are being built, so this is said until it is heard.
+    for _ in range(40):
+        await number.fill("2")
+        await number.fill("3")
+        await visit.page.keyboard.press("Tab")
+        await visit.page.wait_for_timeout(250)
+        if await visit.page.evaluate("document.querySelector('#options input[type=range]').value") == "3":
+            break
     card = await visit.ask("ships, spoil 2", expect="released")
     text = await card.inner_text()
     assert "2 pictures released" in text
