@@ -11,18 +11,28 @@ CATEGORIES = ("violence", "teapots")
 
 GOOD: Mapping[str, Any] = {
     "nonce": NONCE,
-    "verdict": "allow",
-    "scores": {"violence": 0.01, "teapots": 0.0},
-    "reason": "clear",
+    "prompt": {"verdict": "allow", "scores": {"violence": 0.01, "teapots": 0.0}, "reason": "clear"},
+    "course": {"scores": {"violence": 0.02, "teapots": 0.03}, "reason": "isolated"},
 }
 GOOD_TEXT = json.dumps(GOOD)
 
 
 def _with(**changes: Any) -> str:
+    """The answer with other keys at the top."""
     return json.dumps({**GOOD, **changes})
 
 
-def _without(key: str) -> str:
+def _prompt(**changes: Any) -> str:
+    return _with(prompt={**GOOD["prompt"], **changes})
+
+
+def _course(**changes: Any) -> str:
+    return _with(course={**GOOD["course"], **changes})
+
+
+def _without(key: str, part: str = "") -> str:
+    if part:
+        return _with(**{part: {name: value for name, value in GOOD[part].items() if name != key}})
     return json.dumps({name: value for name, value in GOOD.items() if name != key})
 
 
@@ -30,8 +40,12 @@ def _score(literal: str) -> str:
     return GOOD_TEXT.replace("0.01", literal)
 
 
+def _course_score(literal: str) -> str:
+    return GOOD_TEXT.replace("0.02", literal)
+
+
 def _scores(**scores: Any) -> str:
-    return _with(scores=scores)
+    return _prompt(scores=scores)
 
 
 BAD_ANSWERS: Mapping[str, str] = {
@@ -72,7 +86,7 @@ BAD_ANSWERS: Mapping[str, str] = {
     "deep nesting": "[" * 5_000,
     "a deep object": '{"a":' * 1_000 + "1" + "}" * 1_000,
     "endless white space": GOOD_TEXT + " " * 10_000,
-    "a huge reason": _with(reason="clear" * 3_000),
+    "a huge reason": _prompt(reason="clear" * 3_000),
     # The nonce.
     "no nonce": _without("nonce"),
     "another nonce": _with(nonce="fedcba9876543210"),
@@ -84,21 +98,21 @@ BAD_ANSWERS: Mapping[str, str] = {
     "a nonce with a space": _with(nonce=NONCE + " "),
     "part of the nonce": _with(nonce=NONCE[:8]),
     # The verdict.
-    "no verdict": _without("verdict"),
-    "a list for a verdict": _with(verdict=["allow"]),
-    "an object for a verdict": _with(verdict={"allow": True}),
-    "true for a verdict": _with(verdict=True),
-    "null for a verdict": _with(verdict=None),
-    "a verdict in capitals": _with(verdict="ALLOW"),
-    "a verdict with a space": _with(verdict="allow "),
-    "an unknown verdict": _with(verdict="flag"),
-    "two verdicts in one": _with(verdict="allow|block"),
+    "no verdict": _without("verdict", "prompt"),
+    "a list for a verdict": _prompt(verdict=["allow"]),
+    "an object for a verdict": _prompt(verdict={"allow": True}),
+    "true for a verdict": _prompt(verdict=True),
+    "null for a verdict": _prompt(verdict=None),
+    "a verdict in capitals": _prompt(verdict="ALLOW"),
+    "a verdict with a space": _prompt(verdict="allow "),
+    "an unknown verdict": _prompt(verdict="flag"),
+    "two verdicts in one": _prompt(verdict="allow|block"),
     # The scores.
-    "no scores": _without("scores"),
-    "empty scores": _with(scores={}),
-    "null scores": _with(scores=None),
-    "a list of scores": _with(scores=[0.01, 0.0]),
-    "scores as text": _with(scores=json.dumps(GOOD["scores"])),
+    "no scores": _without("scores", "prompt"),
+    "empty scores": _prompt(scores={}),
+    "null scores": _prompt(scores=None),
+    "a list of scores": _prompt(scores=[0.01, 0.0]),
+    "scores as text": _prompt(scores=json.dumps(GOOD["prompt"]["scores"])),
     "a score missing": _scores(violence=0.01),
     "a score too many": _scores(violence=0.01, teapots=0.0, kettles=0.0),
     "a score of another name": _scores(violence=0.01, kettles=0.0),
@@ -121,19 +135,57 @@ BAD_ANSWERS: Mapping[str, str] = {
     "a number with a leading plus": _score("+0.01"),
     "a number without a leading zero": _score(".01"),
     # The reason.
-    "no reason": _without("reason"),
-    "a reason of its own": _with(reason="because the picture is fine"),
-    "an empty reason": _with(reason=""),
-    "a list for a reason": _with(reason=["clear"]),
-    "null for a reason": _with(reason=None),
+    "no reason": _without("reason", "prompt"),
+    "a reason of its own": _prompt(reason="because the picture is fine"),
+    "an empty reason": _prompt(reason=""),
+    "a list for a reason": _prompt(reason=["clear"]),
+    "null for a reason": _prompt(reason=None),
     # Keys too many or doubled.
     "a key too many": _with(confidence=1.0),
     "a key with a trick": _with(__proto__={}),
-    "a doubled verdict": GOOD_TEXT[:-1] + ', "verdict": "allow"}',
+    "a doubled verdict": GOOD_TEXT.replace('"clear"', '"clear", "verdict": "allow"'),
     "a verdict that is taken back": GOOD_TEXT.replace('"verdict"', '"verdict": "block", "verdict"'),
+    "a doubled prompt": GOOD_TEXT[:-1] + f', "prompt": {json.dumps(GOOD["prompt"])}}}',
+    "a prompt that is taken back": GOOD_TEXT.replace('"prompt"', '"prompt": {"verdict": "block"}, "prompt"'),
+    "a doubled course": GOOD_TEXT[:-1] + f', "course": {json.dumps(GOOD["course"])}}}',
+    "a doubled reason": GOOD_TEXT.replace('"isolated"', '"escalating", "reason": "isolated"'),
     "a doubled nonce": GOOD_TEXT.replace('"nonce"', '"nonce": "x", "nonce"'),
     "doubled scores": GOOD_TEXT.replace('"scores"', '"scores": {"violence": 1.0, "teapots": 1.0}, "scores"'),
     "a doubled score": GOOD_TEXT.replace('"violence"', '"violence": 1.0, "violence"'),
     "a score doubled in other letters": GOOD_TEXT.replace('"violence"', '"violence": 1.0, "violenc\\u0065"'),
+    "a doubled course score": GOOD_TEXT.replace("0.02", '1.0, "violence": 0.02'),
     "a key in capitals": GOOD_TEXT.replace('"verdict"', '"Verdict"'),
+    # The two parts.
+    "an answer to one question": json.dumps({"nonce": NONCE, **GOOD["prompt"]}),
+    "no prompt": _without("prompt"),
+    "no course": _without("course"),
+    "the prompt as text": _with(prompt=json.dumps(GOOD["prompt"])),
+    "the prompt in a list": _with(prompt=[GOOD["prompt"]]),
+    "null for the prompt": _with(prompt=None),
+    "an empty prompt": _with(prompt={}),
+    "the word for the prompt": _with(prompt="allow"),
+    "the parts exchanged": _with(prompt=GOOD["course"], course=GOOD["prompt"]),
+    "the same part twice": _with(course=GOOD["prompt"]),
+    "the verdict outside": json.dumps({**json.loads(_without("verdict", "prompt")), "verdict": "allow"}),
+    "the nonce inside": _prompt(nonce=NONCE),
+    "a key too many in the prompt": _prompt(sure=True),
+    "null for the course": _with(course=None),
+    "an empty course": _with(course={}),
+    "a list for the course": _with(course=[0.0, 0.0]),
+    "a verdict for the course": _course(verdict="allow"),
+    "no course scores": _without("scores", "course"),
+    "empty course scores": _course(scores={}),
+    "a course score missing": _course(scores={"violence": 0.02}),
+    "a course score too many": _course(scores={"violence": 0.02, "teapots": 0.03, "kettles": 0.0}),
+    "a course score above one": _course_score("1.7"),
+    "a course score below zero": _course_score("-0.02"),
+    "a course score as text": _course_score('"0.02"'),
+    "true for a course score": _course_score("true"),
+    "NaN for a course score": _course_score("NaN"),
+    "a course score that reads as infinite": _course_score("1e400"),
+    "no course reason": _without("reason", "course"),
+    "a course reason of its own": _course(reason="because"),
+    "the prompt's reason for the course": _course(reason="plain"),
+    "the course's reason for the prompt": _prompt(reason="escalating"),
+    "a list for a course reason": _course(reason=["clear"]),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import codecs
 import html
+import unicodedata
 from collections.abc import Mapping
 from urllib.parse import quote
 
@@ -29,6 +31,18 @@ def _selectors(data: bytes) -> str:
     return "".join(chr(0xFE00 + byte if byte < 16 else 0xE0100 + byte - 16) for byte in data)
 
 
+def _base58(data: bytes) -> str:
+    number, digits = int.from_bytes(data, "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"[digit] + digits
+    return digits
+
+
+def _caesar(text: str, shift: int) -> str:
+    return "".join(chr((ord(char) - 97 + shift) % 26 + 97) if char.isalpha() else char for char in text)
+
+
 INVISIBLE: Mapping[str, str] = {
     "zero width spaces": "\u200b".join(WORD),
     "zero width joiners": "\u200d\u200c".join(WORD),
@@ -44,6 +58,10 @@ INVISIBLE: Mapping[str, str] = {
     "one accent a letter": "".join(char + "\u0301" for char in WORD),
     "thirty marks a letter": "".join(char + "\u0317\u0488\u20dd" * 10 for char in WORD),
     "devanagari signs": "\u094d".join(WORD),
+    "unassigned ignorables": "\u2065\ufff3".join(WORD),
+    "inherent vowels": "\u17b4".join(WORD),
+    "musical and shorthand controls": "\U0001d173\U0001bca0".join(WORD),
+    "annotation anchors": "\ufff9".join(WORD),
     "control characters": "\x02".join(WORD),
     "hidden in tags": "dog" + _shifted(0xE0061),
     "hidden in variation selectors": "dog" + _selectors(_BYTES),
@@ -61,6 +79,9 @@ LOOKALIKES: Mapping[str, str] = {
     "mathematical fraktur": _shifted(0x1D586),
     "mathematical double-struck": _shifted(0x1D552),
     "mathematical monospace": _shifted(0x1D68A),
+    "mathematical script": _shifted(0x1D4EA),
+    "outlined": "".join(chr(0x1CCD6 + ord(char) - ord("a")) for char in WORD),
+    "one bold letter": "zor\U0001d5ef\U0001d5f9ax",
     "circled": _shifted(0x24D0),
     "parenthesised": _shifted(0x249C),
     "negative squared": _shifted(0x1F170),
@@ -120,6 +141,14 @@ PROMPT_SYNTAX: Mapping[str, str] = {
     "schedule": "[zor:blax:0.3]",
     "schedule by step": "[zor:blax:12]",
     "choice": "{zor|blax}",
+    "choice in square brackets": "[zor|blax]",
+    "schedule to nothing": "[zor::0.4]blax",
+    "dynamic choice": "{2$$zor|blax}",
+    "braces and brackets": "{{zor}}[[blax]]",
+    "weight before the rest": "(zor:1.2)blax",
+    "conjunction of a list": '("zor", "blax").and()',
+    "blend of a list": '("zor", "blax").blend(0.7, 0.3)',
+    "perpendicular": "zor AND_PERP blax",
     "lora inside": "zor<lora:paper:0.8>blax",
     "lora name": "<lora:zorblax:0.8>",
     "AND": "zor AND blax",
@@ -130,6 +159,12 @@ PROMPT_SYNTAX: Mapping[str, str] = {
     "special token before": "dog<|endoftext|>zorblax",
     "special token inside": "zor<|im_end|>blax",
     "special token and leet": "dog <|endoftext|>z0rbl4x",
+    "start of text inside": "zor<|startoftext|>blax",
+    "turn inside": "zor<end_of_turn>blax",
+    "sentinel token inside": "zor<extra_id_0>blax",
+    "separator token inside": "zor[SEP]blax",
+    "tag inside": "zor<b></b>blax",
+    "comment inside": "zor<!-- and -->blax",
     "end of sequence": "zor</s>blax",
 }
 
@@ -143,6 +178,12 @@ ENCODED: Mapping[str, str] = {
     "base64 of utf-16": base64.b64encode(WORD.encode("utf-16-le")).decode(),
     "base32": base64.b32encode(_BYTES).decode(),
     "base32 small": base64.b32encode(_BYTES).decode().lower().rstrip("="),
+    "base58": _base58(_BYTES),
+    "base85": base64.b85encode(_BYTES).decode(),
+    "ascii85": base64.a85encode(_BYTES).decode(),
+    "ascii85 as adobe writes it": base64.a85encode(b"a zorblax", adobe=True).decode(),
+    "uuencode": binascii.b2a_uu(_BYTES).decode().strip(),
+    "punycode": "xn--" + "z\u043erbl\u0430x".encode("punycode").decode(),
     "hex": _BYTES.hex(),
     "hex with 0x": "0x" + _BYTES.hex(),
     "hex with spaces": _BYTES.hex(" "),
@@ -154,6 +195,10 @@ ENCODED: Mapping[str, str] = {
     "decimal": " ".join(map(str, _BYTES)),
     "decimal with commas": ",".join(map(str, _BYTES)),
     "octal": "".join(f"\\{byte:03o}" for byte in _BYTES),
+    "octal groups": " ".join(f"{byte:o}" for byte in _BYTES),
+    "css escapes": "".join(f"\\{byte:x}" for byte in _BYTES),
+    "unicode names": "".join(f"\\N{{{unicodedata.name(char)}}}" for char in WORD),
+    "soft line break": "zor=\nblax",
     "percent": "".join(f"%{byte:02X}" for byte in _BYTES),
     "percent twice": quote("".join(f"%{byte:02x}" for byte in _BYTES)),
     "percent nine times": "".join(f"%{'25' * 8}{byte:02x}" for byte in _BYTES),
@@ -211,6 +256,8 @@ WHOLE_TEXTS: Mapping[str, str] = {
     "the whole prompt in spaced letters": "a   w a t e r c o l o u r   o f   a   z o r b l a x",
     "the whole prompt in base64": base64.b64encode(b"a watercolour of a zorblax at dusk").decode(),
     "the whole prompt in rot13": codecs.encode("a watercolour of a zorblax at dusk", "rot13"),
+    "the whole prompt shifted by five": _caesar("a watercolour of a zorblax at dusk", 5),
+    "the whole prompt shifted by eleven": _caesar("the portrait of an old zorblax in the rain", 11),
     "the whole prompt in morse": ".- / --.. --- .-. -... .-.. .- -..- / .- -",
     "the whole prompt in braille": "⠁⠀⠵⠕⠗⠃⠇⠁⠭⠀⠁⠞",
 }
@@ -223,6 +270,16 @@ ALL: Mapping[str, str] = {
     },
     **WHOLE_TEXTS,
 }
+
+OPEN = frozenset(name for name, text in ALL.items() if WORD in text.lower())
+"""Disguises that hide the word from a list, but not from whoever reads the raw text."""
+
+BLIND = frozenset(
+    name
+    for name in ALL
+    if "reversed" in name or "rot13" in name.removeprefix("the whole prompt in ") or name.startswith("first letters")
+) | {"atbash", "pig latin", "one hyphen"}
+"""Disguises that leave no trace that an ordinary text could not have as well."""
 
 ORDINARY = """
 a watercolour of a red teapot at dusk
@@ -289,6 +346,39 @@ Kıyıda iki kayık ve bir martı, ılık ışık
 Eski bir çay bahçesi, sonbahar, ağaçlar
 un chat qui dort près de la fenêtre, lumière douce
 una casa blanca junto al mar, ¡qué bonita!
+img2img test, sdxl 1.0, cfg 7.5, seed 42, dpm++ 2m karras, txt2img
+iphone 15 pro photo, canon eos 5d mark iv, f/1.4, iso 100, 1/250 s
+1girl, solo, long hair, (best quality:1.2), ((smile)), [blurry], score_9, <lora:paper:0.8>
+hot dog::2 cold drink::1 --ar 16:9 --v 6.1 --style raw
+y2k aesthetic, web3 office, mp3 player, h264 codec, k-pop, AK-47 toy, wd-40 can
+person(s) on a bench, colour(s) of autumn, f(x) on a blackboard
+year 1920, 24/7 diner, 10:30 a.m., 3,5 cm, 50%, 100 km/h, -5 °C, #35mm
+H₂O and CO₂ molecules, E=mc², π ≈ 3.14, β-carotene, 10 µm, 5 kΩ, № 5, ½ cup
+a sign that says "USA", NASA rocket, AC/DC poster, C++ book, Wi-Fi router, R&B singer
+keycaps 1️⃣ 2️⃣ 3️⃣, flag of England 🏴󠁧󠁢󠁥󠁮󠁧󠁿, I ❤️ NY, 🇩🇪🇫🇷
+write to hello@example.com or see https://example.com/a-b?x=1&y=2
+Người phụ nữ bán hoa ở Hà Nội, tranh sơn dầu, những đường phố cổ
+őszi erdő, tükörfúrógép, két hajó a kikötőben, akvarell
+příliš žluťoučký kůň úpěl ďábelské ódy, akvarel
+Łódź nocą, żółte światła, gęś nad stawem, zażółć gęślą jaźń
+o casă în grădină, țară și munți, înflorită
+ọ̀rọ̀ Yorùbá, ẹlẹ́sẹ̀ kan lórí òkè
+xiǎo māo zài chuāng biān shuì jiào, shuǐmòhuà
+גֶּשֶׁם בָּעִיר, ציור שמן של USB ישן
+แมวนอนบนหน้าต่าง ภาพสีน้ำ 4K
+창가에서 자는 고양이, 수채화, 8K 고화질
+ஜன்னலில் தூங்கும் பூனை, ஓவியம்
+گربه‌ای که می‌خواهد بخوابد، نقاشی آبرنگ
+জানালায় ঘুমন্ত বিড়াল, জলরঙ
+կատու պատուհանի մոտ, ջրաներկ
+კატა ფანჯარასთან, აკვარელი
+AI画像、USBケーブル、Tシャツ、第1位、ＵＳＢ
+Кот в шляпе, 4К, стиль Disney, HD, T-образный перекрёсток
+постер «МОСКВА 2024» с надписью NEW YORK, 3D-модель
+ένα ποτήρι κρασί, UV φως, 35mm
+Straße, Fußgänger, Mädchenchor, Ärzte-T-Shirt, Größe XXL
+aaah, noooo, yessss, brrr, zzz, hmmmm, wooow
+a to z, x y plot, vitamin b, c major, u-turn, t rex, e mail, i m home
 🇩🇪 flag cake with 🍓 and 🕯️, family 👨‍👩‍👧 at the table
 x² + y² = 1 drawn in chalk, ½ circle, 20 °C thermometer
 """.strip().splitlines()

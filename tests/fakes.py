@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -12,10 +14,13 @@ from safelight.errors import StoreUnavailable
 from safelight.generators import Progress
 from safelight.guard import Guard, GuardSettings
 from safelight.policy import Decision, Policy
-from safelight.request import GenerationRequest, Principal, Turn
+from safelight.request import GenerationRequest, History, Principal, Turn
 from safelight.screens.terms import TermsScreen
+from safelight.store import Run
 from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Outcome, Stage, Verdict
+
+_T = TypeVar("_T")
 
 SENTINEL = "zorblax"
 MARKER = (255, 0, 255)
@@ -126,13 +131,25 @@ class FaultyStore(SQLiteStore):
         super().__init__(":memory:")
         self.failing = set(failing)
 
-    def reserve(self, request_id: str, request: GenerationRequest, **when: object) -> tuple[Turn, ...]:
+    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> History:
         self._fail("reserve")
-        return super().reserve(request_id, request, **when)  # type: ignore[arg-type]
+        return super().reserve(request_id, request, at=at, limit=limit)
+
+    def history(self, principal: Principal, *, limit: int) -> History:
+        self._fail("history")
+        return super().history(principal, limit=limit)
 
     def record(self, decision: Decision) -> None:
         self._fail(f"record {decision.stage}")
         super().record(decision)
+
+    def overturn(self, decision_id: str, *, at: datetime) -> bool:
+        self._fail("overturn")
+        return super().overturn(decision_id, at=at)
+
+    def transact(self, work: Callable[[Run], _T], *, write: bool = True) -> _T:
+        self._fail("transact")
+        return super().transact(work, write=write)
 
     def is_releasable(self, request_id: str, image_sha256: str, policy: str) -> bool:
         self._fail("is_releasable")

@@ -12,7 +12,7 @@ from PIL import Image
 from safelight.errors import GenerationFailed, StoreUnavailable
 from safelight.generators import Progress
 from safelight.policy import Decision
-from safelight.request import GenerationRequest, Turn
+from safelight.request import GenerationRequest, History, Turn
 from safelight.store import APIKey
 from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Category, Stage, Verdict
@@ -126,7 +126,7 @@ class FailingStore(SQLiteStore):
         self._fail("find_key")
         return super().find_key(token)
 
-    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> tuple[Turn, ...]:
+    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> History:
         self._fail("reserve")
         return super().reserve(request_id, request, at=at, limit=limit)
 

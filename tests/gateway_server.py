@@ -18,11 +18,12 @@ import openai
 import uvicorn
 
 from gateway_fakes import FailingStore, MarkerScreen, Painter, WordScreen
-from safelight.config import GatewaySettings, Runtime, read_settings
+from safelight.config import GatewaySettings, Runtime, enforcement_of, read_settings
 from safelight.generators import Generator
 from safelight.guard import Guard
 from safelight.policy import Policy
 from safelight.screens import ImageScreen, PromptScreen
+from safelight.screens.blocked_before import BlockedBefore
 from safelight_gateway.app import create_app
 
 
@@ -66,15 +67,21 @@ def serving(
     image_screens: Sequence[ImageScreen] | None = None,
     gateway: GatewaySettings | None = None,
     policy: Policy | None = None,
+    enforce: bool = False,
 ) -> Iterator[Served]:
-    """Serve a gateway over fakes and a real store."""
+    """Serve a gateway over fakes and a real store; ``enforce`` counts attempts as the policy says."""
     store = FailingStore(folder / "store.db")
     key, token = store.create_key("tests", at=datetime.now(UTC))
+    screens: list[PromptScreen] = [WordScreen()] if prompt_screens is None else list(prompt_screens)
+    enforcement = enforcement_of(policy or Policy.default(), store) if enforce else None
+    if enforcement is not None:
+        screens.insert(0, BlockedBefore(policy=policy or Policy.default(), memory=enforcement))
     guard = Guard(
         policy or Policy.default(),
         store,
-        prompt_screens=[WordScreen()] if prompt_screens is None else prompt_screens,
+        prompt_screens=screens,
         image_screens=[MarkerScreen()] if image_screens is None else image_screens,
+        enforcement=enforcement,
     )
     settings = dataclasses.replace(read_settings(environ={}), gateway=gateway or GatewaySettings())
     runtime = Runtime(settings, guard, generator or Painter(), store)

@@ -69,7 +69,15 @@ class Asked:
                 found = json.loads(text)
                 if isinstance(found, dict) and "nonce" in found:
                     return found
-        return {"nonce": "", "current": {"channels": {}}, "history": []}
+        return {"nonce": "", "current": {"channels": {}, "views": []}, "history": {"summary": {}, "turns": []}}
+
+    @property
+    def turns(self) -> list[dict[str, Any]]:
+        """Every earlier turn that the judge was shown, the person's newest last."""
+        history = self.case["history"]
+        at_once = [{"channels": channels, "ruling": "pending"} for channels in history.get("at_once", ())]
+        groups = [history.get(group, ()) for group in ("same_account", "riskiest")]
+        return [turn for group in (*groups, at_once, history.get("turns", ())) for turn in group]
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -79,7 +87,10 @@ class Asked:
 
     @property
     def categories(self) -> list[str]:
-        return list(self.schema.get("properties", {}).get("scores", {}).get("properties", {}))
+        found = self.schema
+        for key in ("prompt", "scores"):
+            found = found.get("properties", {}).get(key, {})
+        return list(found.get("properties", {}))
 
 
 @dataclass(frozen=True)
@@ -99,15 +110,31 @@ Script = Step | Sequence[Step]
 # Replies that fit what was asked.
 
 
-def verdict(asked: Asked, scores: Mapping[str, float] | None = None, **changes: Any) -> dict[str, Any]:
-    """The answer a good judge would give, as a dict; ``changes`` replace its keys."""
+def verdict(
+    asked: Asked,
+    scores: Mapping[str, float] | None = None,
+    *,
+    heading: Mapping[str, float] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """The answer a good judge would give, as a dict.
+
+    ``scores`` are of the prompt, ``heading`` of the course. ``changes`` replace ``verdict``, ``scores`` and ``reason``
+    of the prompt, and all other keys of the whole answer.
+    """
     filled = {name: 0.01 for name in asked.categories} | dict(scores or {})
+    course = {name: 0.02 for name in asked.categories} | dict(heading or {})
     found = any(score >= 0.5 for score in filled.values())
-    answer = {
-        "nonce": asked.case["nonce"],
+    prompt = {
         "verdict": "block" if found else "allow",
         "scores": filled,
         "reason": "plain" if found else "clear",
+    }
+    inside = {key: changes.pop(key) for key in prompt.keys() & changes.keys()}
+    answer = {
+        "nonce": asked.case["nonce"],
+        "prompt": prompt | inside,
+        "course": {"scores": course, "reason": "escalating" if heading else "clear"},
     }
     return answer | changes
 
@@ -120,9 +147,14 @@ def block(category: str = "violence", score: float = 0.97) -> Callable[[Asked], 
     return lambda asked: says(json.dumps(verdict(asked, {category: score})), model=asked.model)
 
 
+def heading(category: str = "violence", score: float = 0.9) -> Callable[[Asked], Reply]:
+    """The prompt is clear; the course is not."""
+    return lambda asked: says(json.dumps(verdict(asked, heading={category: score})), model=asked.model)
+
+
 def by_sentinel(asked: Asked) -> Reply:
     """Score ``violence`` high if the current channels hold the sentinel, or complete one that earlier turns began."""
-    before = "".join("".join(turn["channels"].values()) for turn in asked.case["history"])
+    before = "".join("".join(turn["channels"].values()) for turn in asked.turns)
     now = "".join(asked.case["current"]["channels"].values())
     last = (before + now).lower().rfind(SENTINEL)
     found = last >= 0 and last + len(SENTINEL) > len(before)

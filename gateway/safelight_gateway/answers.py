@@ -9,8 +9,8 @@ from typing import Any
 
 import pybase64
 
+from safelight.creation import Creation
 from safelight.encoding import Encoded
-from safelight.guard import Creation
 
 from .parameters import Asked
 from .problems import Reply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -12,12 +12,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from safelight.canary import Canaries, watching
 from safelight.config import Runtime
 from safelight.errors import SafelightError, StoreUnavailable
 
 from .edge import Edge
 from .images import Generations
 from .keys import authenticate
+from .metrics import Metrics
 from .parameters import model_not_found
 from .problems import Problem, problem_of
 from .repeats import Repeats
@@ -33,7 +35,9 @@ def create_app(runtime: Runtime) -> FastAPI:
     """
     settings = runtime.settings.gateway
     # FastAPI's pages and redirects speak to nobody here, and a redirect would repeat the Host that a client sent.
-    app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=_Threads(2 * settings.max_waiting + 16))
+    app = FastAPI(
+        openapi_url=None, redirect_slashes=False, lifespan=_Lifespan(2 * settings.max_waiting + 16, runtime.canaries)
+    )
     app.state.draining = False
     models = tuple(dict.fromkeys((runtime.generator.name, *settings.models)))
     shelf = Shelf(lambda: runtime.store.secret("image-urls"))
@@ -46,6 +50,8 @@ def create_app(runtime: Runtime) -> FastAPI:
         return await generations(request)
 
     _add_health(app, runtime)
+    if settings.metrics:
+        _add_metrics(app, runtime)
     _add_models(app, runtime, models)
     _add_files(app, shelf)
     _add_not_offered(app)
@@ -54,21 +60,23 @@ def create_app(runtime: Runtime) -> FastAPI:
     return app
 
 
-class _Threads:
-    """A lifespan that gives the event loop more threads than Python does by itself.
+class _Lifespan:
+    """What lives as long as the server: the canaries, and more threads than Python gives an event loop by itself.
 
     A waiting generation holds a thread. With few of them, those that wait would keep the one that is done from being
     screened, and keys from being looked up.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, threads: int, canaries: Sequence[Canaries]) -> None:
+        self._count = threads
+        self._canaries = canaries
 
     @asynccontextmanager
     async def __call__(self, app: FastAPI) -> AsyncIterator[None]:
         threads = ThreadPoolExecutor(self._count, thread_name_prefix="safelight")
         asyncio.get_running_loop().set_default_executor(threads)
-        yield
+        async with watching(self._canaries):
+            yield
 
 
 def _add_health(app: FastAPI, runtime: Runtime) -> None:
@@ -84,7 +92,20 @@ def _add_health(app: FastAPI, runtime: Runtime) -> None:
             await asyncio.to_thread(runtime.store.find_key, "")
         except StoreUnavailable:
             return JSONResponse({"status": "the store does not answer"}, 503)
+        if runtime.problems:
+            return JSONResponse({"status": "a screen is not to be relied on", "problems": runtime.problems}, 503)
         return JSONResponse({"status": "ready"})
+
+
+def _add_metrics(app: FastAPI, runtime: Runtime) -> None:
+    metrics = Metrics(runtime)
+    runtime.guard.watch(metrics)
+
+    @app.get("/metrics")
+    async def show_metrics(request: Request) -> Response:
+        # How much is blocked is nobody's business who has no key. Prometheus sends one as a bearer token.
+        await authenticate(request, runtime.store)
+        return Response(await asyncio.to_thread(metrics.render), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_models(app: FastAPI, runtime: Runtime, models: tuple[str, ...]) -> None:

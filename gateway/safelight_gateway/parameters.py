@@ -1,7 +1,9 @@
 """From the fields of an images request to what the library is asked for.
 
-Every field is taken by name. One that would carry content or weights nobody here can judge is refused; any other that
-is not known is left out, named in the answer, and never reaches the generator.
+Every field is taken by name. A text that a generator could be given is a channel, and is judged. A field that would
+carry content or weights nobody here can judge is refused, names of LoRAs among them. Any other that is not known, as
+``style``, is left out, named in the answer, and never reaches the generator. ``user`` and ``safety_identifier`` say who
+asks, and nothing of the picture.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ _UNJUDGED = frozenset(
     " mask[] mask_image mask_url masks negative_pooled_prompt_embeds negative_prompt_embeds pooled_prompt_embeds"
     " prompt_embeds reference_image reference_images textual_inversion url[]".split()
 )
+# Stable Diffusion 3 has a third text encoder.
+_FURTHER_TEXTS = ("prompt_3", "negative_prompt_3")
 _NAME = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
 _MAX_NAMED = 20
 
@@ -112,6 +116,7 @@ def read_parameters(data: Mapping[str, Any], *, principal_id: str, models: Colle
 def _request(fields: _Fields, principal: Principal, usual_steps: int | None) -> GenerationRequest:
     width, height = _size(fields.text("size"))
     steps, n = fields.whole("num_inference_steps"), fields.whole("n")
+    further = {name: fields.text(name) for name in _FURTHER_TEXTS}
     request = GenerationRequest(
         fields.required_text("prompt"),
         principal,
@@ -124,6 +129,7 @@ def _request(fields: _Fields, principal: Principal, usual_steps: int | None) -> 
         guidance_scale=fields.number("guidance_scale"),
         seed=fields.whole("seed"),
         n=1 if n is None else n,
+        extra_texts={name: text for name, text in further.items() if text},
     )
     if request.n * (width or 0) * (height or 0) > MAX_PIXELS:
         raise InvalidRequest("size", f"all pictures together may have {MAX_PIXELS} pixels; ask for fewer or smaller")

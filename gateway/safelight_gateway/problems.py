@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from starlette.responses import Response
 
 from safelight.errors import (
     ContentBlocked,
+    CoolDown,
     GenerationFailed,
     InvalidRequest,
     SafelightError,
@@ -84,7 +87,9 @@ def problem_of(error: SafelightError, policy: Policy, *, appeal: str = "") -> Pr
         appeal: Who to turn to about a decision.
     """
     if isinstance(error, ContentBlocked):
-        return _blocked(error.decision, policy, appeal)
+        return _blocked(error, policy, appeal)
+    if isinstance(error, CoolDown):
+        return _cooling(error, appeal)
     if isinstance(error, ScreeningUnavailable):
         return _unavailable(error.decision)
     if isinstance(error, InvalidRequest):
@@ -107,11 +112,12 @@ def unexpected() -> Problem:
     return Problem(500, "internal_error", "Something failed on our side.", type="server_error")
 
 
-def _blocked(decision: Decision, policy: Policy, appeal: str) -> Problem:
+def _blocked(error: ContentBlocked, policy: Policy, appeal: str) -> Problem:
+    decision = error.decision
     return Problem(
         400,
         "moderation_blocked",
-        explain(decision, policy, appeal=appeal),
+        explain(decision, policy, appeal=appeal, left=error.left),
         type="image_generation_user_error",
         headers={
             # It would be judged and blocked again.
@@ -127,6 +133,34 @@ def _blocked(decision: Decision, policy: Policy, appeal: str) -> Problem:
             },
             **_about(decision),
             "appeal_id": decision.id,
+            "attempts_left": error.left,
+        },
+    )
+
+
+def _cooling(error: CoolDown, appeal: str) -> Problem:
+    """403, because clients repeat a 429 by themselves."""
+    wait_s = None if error.until is None else max(1, math.ceil((error.until - datetime.now(UTC)).total_seconds()))
+    lasts = "until a person has looked at it" if wait_s is None else f"for {wait_s} seconds"
+    # A whole tenant's pause rests on somebody else's decision, which is nobody else's business.
+    mine = error.decision_id if error.scope == "principal" else None
+    where = f" to {appeal}" if appeal else ""
+    how = f" If you believe this is an error, appeal{where} with the decision ID {mine}." if mine else ""
+    return Problem(
+        403,
+        "user_cooldown",
+        f"Too many requests of this {'key' if mine else 'group'} were blocked, so nothing is made {lasts}.{how}",
+        type="image_generation_user_error",
+        headers={
+            "x-should-retry": "false",
+            **({"x-safelight-decision": mine} if mine else {}),
+            **({"retry-after": str(wait_s)} if wait_s is not None else {}),
+        },
+        details={
+            "reason_code": "cool_down" if wait_s is not None else "held",
+            "retry_after_s": wait_s,
+            "decision_id": mine,
+            "appeal_id": mine,
         },
     )
 

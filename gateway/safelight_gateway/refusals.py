@@ -18,7 +18,7 @@ _WITHOUT_CATEGORY = {
 }
 
 
-def explain(decision: Decision, policy: Policy, *, appeal: str = "") -> str:
+def explain(decision: Decision, policy: Policy, *, appeal: str = "", left: int | None = None) -> str:
     """Return plain words for a block: what was found, what to change, and how to appeal.
 
     Clients recognise a block by the first sentence and by ``safety_violations=[...]``.
@@ -27,12 +27,15 @@ def explain(decision: Decision, policy: Policy, *, appeal: str = "") -> str:
         decision: The block.
         policy: Its categories carry titles and advice.
         appeal: Who to turn to; left out where nobody is named.
+        left: How many more blocks there may be before requests are paused; None where that is not near.
     """
     parts = ["Your request was rejected as a result of the safety system.", _SUBJECT[decision.stage]]
     rules = [policy.categories[name] for name in decision.categories if name in policy.categories]
     parts += [f"{rule.title}: {rule.advice}" for rule in rules]
     if not rules and decision.reason in _WITHOUT_CATEGORY:
         parts.append(_WITHOUT_CATEGORY[decision.reason])
+    if left is not None:
+        parts.append(warn(left))
     where = f" to {appeal}" if appeal else ""
     parts.append(
         f"If you believe this is an error, appeal{where} with the decision ID {decision.id} "
@@ -40,6 +43,17 @@ def explain(decision: Decision, policy: Policy, *, appeal: str = "") -> str:
     )
     parts.append(f"safety_violations=[{', '.join(decision.categories) or decision.reason}]")
     return " ".join(parts)
+
+
+def warn(left: int) -> str:
+    """Return what a person should know who comes near a limit.
+
+    Args:
+        left: How many more blocks there may be before requests are paused, 0 or more.
+    """
+    if left <= 0:
+        return "Too many requests were blocked; further ones are paused for now."
+    return f"After {left} more blocked request{'s' * (left != 1)} further ones are paused for a while."
 
 
 def receipt(*, prompt: Iterable[str] = (), image: Iterable[str] = ()) -> str:

@@ -1,9 +1,11 @@
 """Safelight stands between people and a diffusion model: prompts are read, pictures are looked at, refusals say why."""
 
 from .config import build, read_settings
+from .creation import Admission, Creation, Picture
 from .errors import (
     ConfigError,
     ContentBlocked,
+    CoolDown,
     GenerationFailed,
     InvalidRequest,
     MissingExtra,
@@ -13,11 +15,11 @@ from .errors import (
     UnjudgedChannel,
     UnscreenedPipeline,
 )
-from .guard import Admission, Creation, Guard, GuardSettings, Picture
+from .guard import Guard, GuardSettings, Observer
 from .normalise import View
 from .pipeline import protect
 from .policy import Action, Decision, Policy, Reason
-from .request import GenerationRequest, Principal, Turn
+from .request import GenerationRequest, History, Principal, Turn
 from .verdict import Category, Outcome, Stage, Verdict
 
 __all__ = [
@@ -26,14 +28,17 @@ __all__ = [
     "Category",
     "ConfigError",
     "ContentBlocked",
+    "CoolDown",
     "Creation",
     "Decision",
     "GenerationFailed",
     "GenerationRequest",
     "Guard",
     "GuardSettings",
+    "History",
     "InvalidRequest",
     "MissingExtra",
+    "Observer",
     "Outcome",
     "Picture",
     "Policy",

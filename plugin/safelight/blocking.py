@@ -8,10 +8,11 @@ import weakref
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
+from .creation import Admission, Creation, Picture
 from .encoding import Encoded
 from .errors import ScreeningUnavailable
 from .generators import Generator, Progress
-from .guard import Admission, Creation, Encoder, Guard, Picture
+from .guard import Encoder, Guard
 from .request import GenerationRequest
 
 _T = TypeVar("_T")

@@ -1,7 +1,4 @@
-"""Which parameters of a diffusers pipeline can be judged, which cannot, and which carry nothing to judge.
-
-A parameter that no table here names is refused: what nobody has ruled on is never passed along.
-"""
+"""Reads a pipeline's call as it was ruled in ``channel_table``: texts to judge, the rest to pass on or to refuse."""
 
 from __future__ import annotations
 
@@ -10,55 +7,12 @@ from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
+from .channel_table import ATTENTION, NUMBERS, TEXTS, Ruling, Treatment, ruling
 from .errors import InvalidRequest, UnjudgedChannel
 
-TEXTS = (
-    "prompt",
-    "prompt_2",
-    "prompt_3",
-    "negative_prompt",
-    "negative_prompt_2",
-    "negative_prompt_3",
-)
-"""Strings, or lists of them: every one is judged."""
+__all__ = ["Call", "Ruling", "Treatment", "read_call", "ruling"]
 
-NUMBERS = frozenset(
-    {
-        "height",
-        "width",
-        "num_inference_steps",
-        "timesteps",
-        "sigmas",
-        "guidance_scale",
-        "true_cfg_scale",
-        "num_images_per_prompt",
-        "eta",
-        "denoising_end",
-        "guidance_rescale",
-        "original_size",
-        "crops_coords_top_left",
-        "target_size",
-        "negative_original_size",
-        "negative_crops_coords_top_left",
-        "negative_target_size",
-        "clip_skip",
-        "max_sequence_length",
-    }
-)
-"""Numbers, or lists of them: they shape a picture, and say nothing."""
-
-_ATTENTION = frozenset({"cross_attention_kwargs", "joint_attention_kwargs"})
-_OWN = frozenset(
-    {"generator", "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs"}
-)
-
-_WHY = (
-    ("embeds", "embeddings cannot be read by any screen yet; pass the text instead"),
-    ("latents", "latents cannot be judged yet; leave them out and pass a seeded generator instead"),
-    ("image", "input pictures cannot be judged yet; only text to image is guarded"),
-    ("mask", "input pictures cannot be judged yet; only text to image is guarded"),
-    ("callback", "the old callbacks hand latents out; use callback_on_step_end with its tensor inputs set to []"),
-)
+_UNKNOWN = "Safelight does not know this parameter, so nobody judges what it carries; leave it out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +115,15 @@ def _check(name: str, value: Any) -> None:
     if name in NUMBERS:
         if not _is_numeric(value):
             raise InvalidRequest(name, f"must be a number or a list of numbers, not {type(value).__name__}")
-    elif name in _ATTENTION:
-        # Masks and embeddings travel in here too; a LoRA's weight is the one entry that is a plain number.
+    elif name in ATTENTION:
         if not isinstance(value, dict) or set(value) - {"scale"} or not _is_numeric(list(value.values())):
             raise UnjudgedChannel(name, "only {'scale': number} can be passed through a guarded pipeline")
     elif name == "generator":
         _check_generator(value)
-    elif name not in _OWN:
-        raise UnjudgedChannel(name, _why(name))
+    else:
+        # All that is passed on in another form was taken out before.
+        ruled = ruling(name)
+        raise UnjudgedChannel(name, _UNKNOWN if ruled is None else ruled.note)
 
 
 def _check_generator(value: Any) -> None:
@@ -179,13 +134,6 @@ def _check_generator(value: Any) -> None:
     # A subclass could answer with chosen noise: latents by another name.
     if not all(type(item) is Generator for item in each):
         raise UnjudgedChannel("generator", "must be a torch.Generator or a list of them")
-
-
-def _why(name: str) -> str:
-    return next(
-        (why for part, why in _WHY if part in name),
-        "Safelight does not know this parameter, so nobody judges what it carries; leave it out",
-    )
 
 
 def _is_numeric(value: Any) -> bool:

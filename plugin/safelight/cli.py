@@ -1,4 +1,4 @@
-"""The command line: ``safelight screen``, ``demo``, ``keys``, ``config``, and what other packages add.
+"""The command line: ``safelight screen``, ``scan``, ``demo``, ``keys``, ``config`` and more, and what packages add.
 
 Exit codes: 0 passes, 1 blocked, 2 a setting or argument is wrong, 3 screening is not possible now.
 """
@@ -17,15 +17,16 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from . import moderation_command, scan_command
 from .config import Settings, build, build_guard, read_settings
-from .encoding import decode_picture, encode_raw
+from .encoding import Encoded, decode_picture, encode_raw
 from .errors import ConfigError, InvalidRequest, SafelightError
 from .guard import Guard
+from .picture_texts import texts_of_file
 from .policy import Decision, Policy
 from .request import GenerationRequest, Principal, check_faithful
 from .store import open_store
@@ -58,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_screen(commands)
     _add_keys(commands)
     _add_config(commands)
+    moderation_command.add(commands)
+    scan_command.add(commands)
     demo = commands.add_parser("demo", help="serve the page and the images endpoint together, on loopback")
     demo.set_defaults(run=_demo)
     for entry in sorted(entry_points(group="safelight.commands"), key=lambda entry: entry.name):
@@ -110,26 +113,44 @@ def _screen_prompt(args: argparse.Namespace) -> int:
 
 def _screen_image(args: argparse.Namespace) -> int:
     settings = read_settings(args.config)
-    request = GenerationRequest(args.prompt, Principal("cli"))
-    items = [encode_raw(_open_picture(file)) for file in args.files]
-    with _unrecorded(settings, prompt=False) as guard:
-        decisions = asyncio.run(guard.judge_images(items, request))
-    named = [(str(file), decision) for file, decision in zip(args.files, decisions, strict=True)]
+    files = [_opened(file, args.prompt) for file in args.files]
+    # What a file says beside its own name is read by the prompt screens, which need not be loaded for the others.
+    speak = any(len(request.extra_texts) > 1 for _, request in files)
+    with _unrecorded(settings, prompt=speak) as guard:
+        named = asyncio.run(_judged(guard, args.files, files))
     return _show(named, settings.policy, as_json=args.json)
+
+
+async def _judged(
+    guard: Guard, names: Sequence[Path], files: Sequence[tuple[Encoded, GenerationRequest]]
+) -> list[tuple[str, Decision]]:
+    """Rule on what each file shows, and before it on what its metadata says, if it says anything."""
+    named: list[tuple[str, Decision]] = []
+    for name, (item, request) in zip(names, files, strict=True):
+        if len(request.extra_texts) > 1:
+            named.append((f"{name} (texts)", await guard.judge_prompt(request)))
+        named += [(str(name), decision) for decision in await guard.judge_images([item], request)]
+    return named
 
 
 @contextmanager
 def _unrecorded(settings: Settings, *, prompt: bool = True, image: bool = True) -> Iterator[Guard]:
     """Give a guard with the configured screens and a store that is forgotten; unused stages load nothing heavy."""
     with closing(open_store("sqlite:///:memory:")) as store:
-        yield build_guard(settings, store, prompt=prompt, image=image)
+        yield build_guard(settings, store, prompt=prompt, image=image, enforce=False)
 
 
-def _open_picture(file: Path) -> Image.Image:
+def _opened(file: Path, prompt: str) -> tuple[Encoded, GenerationRequest]:
+    """Return what a file shows, and a request of all texts in it: its name and metadata, beside the prompt."""
     try:
-        return decode_picture(file.read_bytes())
+        data = file.read_bytes()
+        item = encode_raw(decode_picture(data))
     except (OSError, ValueError) as error:
         raise InvalidRequest(str(file), f"cannot be read as a still PNG, JPEG or WebP picture: {error}") from error
+    try:
+        return item, GenerationRequest(prompt, Principal("cli"), extra_texts=texts_of_file(file.name, data))
+    except InvalidRequest as error:
+        raise InvalidRequest(str(file), str(error)) from None
 
 
 def _show(named: Sequence[tuple[str, Decision]], policy: Policy, *, as_json: bool) -> int:

@@ -1,32 +1,53 @@
-"""``safelight.toml`` and ``SAFELIGHT_*`` to a guard and a generator. The only reader of the environment.
-
-Every key of the file can be set from the environment: section and key in capitals, joined by one underscore, as in
-``SAFELIGHT_STORE_URL``; the value is TOML where it reads as TOML, else a string. Lists of screens are replaced whole:
-``SAFELIGHT_PROMPT_SCREENS='[{use = "terms", terms = ["teapot"], category = "violence"}]'``. ``SAFELIGHT_CONFIG`` names
-the file.
-"""
+"""From settings to a guard, a generator and a store: everything that was configured, loaded."""
 
 from __future__ import annotations
 
-import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from .canary import Canaries, Trusted, canary_policy
+from .enforcement import Enforcement
 from .errors import ConfigError
 from .generators import GENERATORS, Generator
-from .guard import Guard, GuardSettings
+from .guard import Clock, Guard
 from .loading import construct, load_class
 from .policy import Policy
 from .screens import IMAGE_SCREENS, PROMPT_SCREENS, ImageScreen, PromptScreen
+from .screens.blocked_before import BlockedBefore
+from .screens.llm_judge import LLMJudge
+from .settings import (
+    CanarySettings,
+    GatewaySettings,
+    Part,
+    Settings,
+    SpendingSettings,
+    UISettings,
+    read_settings,
+)
+from .spending import Spending
 from .store import Store, open_store
-from .toml_table import Table
+from .store.blocked_prompts import BlockedPrompts
+from .store.calls import Calls
+from .store.strikes import Strikes
+from .verdict_cache import CachedScreen
 
-DEFAULT_FILE = "safelight.toml"
-DEFAULT_JUDGE = "gemini/gemini-2.5-flash-lite"
+__all__ = [
+    "CanarySettings",
+    "GatewaySettings",
+    "Part",
+    "Runtime",
+    "Settings",
+    "SpendingSettings",
+    "UISettings",
+    "build",
+    "build_guard",
+    "enforcement_of",
+    "read_settings",
+]
+
 _REAL_MODEL = (
     'a real generator needs a GPU: [generator] use = "diffusers", model = "stabilityai/stable-diffusion-xl-base-1.0"'
 )
@@ -34,68 +55,6 @@ _VLM = (
     'no vision-language model looks at pictures yet: [[image_screens]] use = "vlm_judge" (InternVL3-8B, a GPU), '
     'or use = "vlm_api_judge" with api_base'
 )
-_SECTIONS = ("generator", "prompt_screens", "image_screens", "store", "policy", "guard", "gateway", "ui")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A screen or generator to be made: what to use, and its options."""
-
-    use: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class GatewaySettings:
-    """Where the images endpoint listens, and what it accepts.
-
-    Args:
-        host: Address to listen on; loopback unless told otherwise.
-        port: TCP port; 0 takes a free one.
-        models: Further model ids that clients may send; each means the configured generator.
-        max_waiting: Requests that may wait or run at a time; more are answered 429.
-        appeal: Who to turn to about a decision; shown in refusals.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8642
-    models: tuple[str, ...] = ("gpt-image-1", "gpt-image-1.5", "gpt-image-2", "dall-e-3", "dall-e-2")
-    max_waiting: int = 16
-    appeal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class UISettings:
-    """Where the page listens.
-
-    Args:
-        host: Address to listen on; loopback unless told otherwise.
-        port: TCP port; 0 takes a free one.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8641
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything that can be configured, read and checked, with nothing loaded yet.
-
-    Args:
-        source: The file it came from, or a remark that these are the defaults.
-        judge_note: How to add the LLM judge, where none is configured, else empty.
-    """
-
-    source: str
-    generator: Part
-    prompt_screens: tuple[Part, ...]
-    image_screens: tuple[Part, ...]
-    store_url: str
-    policy: Policy
-    guard: GuardSettings
-    gateway: GatewaySettings
-    ui: UISettings
-    judge_note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +65,17 @@ class Runtime:
     guard: Guard
     generator: Generator
     store: Store
+
+    @property
+    def canaries(self) -> tuple[Canaries, ...]:
+        """What a server has to run beside its requests: see ``canary.watching``."""
+        return tuple(screen.canaries for screen in self.guard.prompt_screens if isinstance(screen, Trusted))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why screens are not to be relied on now, as short codes; empty where nothing is known to be amiss."""
+        screens = (*self.guard.prompt_screens, *self.guard.image_screens)
+        return tuple(dict.fromkeys(code for screen in screens for code in getattr(screen, "problems", ())))
 
     def describe(self) -> list[str]:
         """Return what runs, one line each, for a person who starts it."""
@@ -118,6 +88,10 @@ class Runtime:
             # A database's address may hold a password.
             f"store           {re.sub('//[^/]*@', '//…@', self.settings.store_url.split('?')[0])}",
         ]
+        if self.settings.spending.usd_per_day is not None:
+            lines.append(f"spending limit  {self.settings.spending.usd_per_day:g} US dollars a day")
+        for screen in self.guard.prompt_screens:
+            lines += [f"warning         {warning}" for warning in getattr(screen, "warnings", ())]
         if self.settings.judge_note:
             lines.append(f"to add          {self.settings.judge_note}")
         if self.settings.generator.use == "embedded":
@@ -127,28 +101,9 @@ class Runtime:
         return lines
 
 
-def read_settings(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the configuration.
-
-    Args:
-        path: The file; by default ``SAFELIGHT_CONFIG``, else ``safelight.toml`` in the working folder if it is there.
-        environ: The environment, ``os.environ`` by default.
-
-    Raises:
-        ConfigError: If a key is unknown or wrong; the message names it.
-    """
-    environ = os.environ if environ is None else environ
-    named = path or environ.get("SAFELIGHT_CONFIG")
-    file = Path(named) if named else Path(DEFAULT_FILE)
-    if named or file.is_file():
-        data, source, folder = _read_file(file), str(file), file.parent
-    else:
-        data, source, folder = {}, "built-in defaults (no safelight.toml)", Path()
-    _lay_over(data, environ)
-    return _settings(data, environ, source=source, folder=folder)
-
-
-def build_guard(settings: Settings, store: Store, *, prompt: bool = True, image: bool = True) -> Guard:
+def build_guard(
+    settings: Settings, store: Store, *, prompt: bool = True, image: bool = True, enforce: bool = True
+) -> Guard:
     """Load every configured screen and return the guard.
 
     Args:
@@ -156,13 +111,16 @@ def build_guard(settings: Settings, store: Store, *, prompt: bool = True, image:
         store: Where the guard remembers.
         prompt: False leaves the prompt screens out; the guard then rules every prompt unavailable.
         image: False leaves the image screens out; the guard then rules every picture unavailable.
+        enforce: False counts no attempts and remembers no prompts, for a look at what screens would say.
 
     Raises:
         ConfigError: If a screen cannot be loaded; nothing is served by fewer screens than are configured.
     """
-    collaborators = {"policy": settings.policy}
+    policy = settings.policy
+    spending = Spending(Calls(store), usd_per_day=settings.spending.usd_per_day, clock=_now)
+    collaborators = {"policy": policy, "spending": spending}
     prompt_screens: list[PromptScreen] = [
-        _make(part, PROMPT_SCREENS, f"prompt_screens[{place}]", collaborators)
+        _prompt_screen(part, f"prompt_screens[{place}]", settings, store, spending)
         for place, part in enumerate(settings.prompt_screens if prompt else ())
     ]
     image_screens: list[ImageScreen] = [
@@ -182,25 +140,23 @@ def build_guard(settings: Settings, store: Store, *, prompt: bool = True, image:
         for place, screen in enumerate(screens):
             if not callable(getattr(screen, method, None)) or not isinstance(getattr(screen, "name", None), str):
                 raise ConfigError(f"{kind}[{place}]: {type(screen).__name__} needs a 'name' and a method '{method}'")
+    if prompt:
+        _check_cascade(policy, [screen.name for screen in prompt_screens])
     if prompt and image:
         names = [screen.name for screen in prompt_screens] + [screen.name for screen in image_screens]
-        _check_screen_names(settings.policy, names)
+        _check_screen_names(policy, names)
+    enforcement = enforcement_of(policy, store) if enforce else None
+    if enforcement is not None and prompt and policy.enforcement.remember:
+        # The quickest of all, and what it knows no other screen could know.
+        prompt_screens.insert(0, BlockedBefore(policy=policy, memory=enforcement))
     return Guard(
-        settings.policy,
+        policy,
         store,
         prompt_screens=prompt_screens,
         image_screens=image_screens,
         settings=settings.guard,
+        enforcement=enforcement,
     )
-
-
-def _check_screen_names(policy: Policy, configured: Sequence[str]) -> None:
-    """Refuse a policy whose threshold for a single screen names none: its typo would leave another in force."""
-    known = {*configured, *PROMPT_SCREENS, *IMAGE_SCREENS}
-    for rule in policy.categories.values():
-        for name in rule.screens:
-            if name not in known:
-                raise ConfigError(f'policy: categories."{rule.name}".screens.{name}: no screen has this name')
 
 
 def build(settings: Settings) -> Runtime:
@@ -221,149 +177,65 @@ def build(settings: Settings) -> Runtime:
     return Runtime(settings, guard, generator, store)
 
 
+def enforcement_of(policy: Policy, store: Store, *, clock: Clock = lambda: datetime.now(UTC)) -> Enforcement:
+    """Return the enforcement that a guard on this store has."""
+    return Enforcement(
+        policy.enforcement,
+        Strikes(store),
+        BlockedPrompts(store),
+        secret=store.secret("blocked-prompts"),
+        clock=clock,
+    )
+
+
+def _prompt_screen(part: Part, key: str, settings: Settings, store: Store, spending: Spending) -> PromptScreen:
+    """Make a prompt screen; an LLM judge gets a memory for its verdicts, and canaries that watch it."""
+    screen: PromptScreen = _make(part, PROMPT_SCREENS, key, {"policy": settings.policy, "spending": spending})
+    if not isinstance(screen, LLMJudge):
+        return screen
+    for model in screen.unpriced:
+        spending.require_price(model, is_priced=False)
+    made: PromptScreen = screen
+    if settings.guard.verdict_cache_s:
+        secret = store.secret("verdicts")
+        made = CachedScreen(screen, secret=secret, policy=settings.policy, ttl_s=settings.guard.verdict_cache_s)
+    watch = settings.canary
+    if not watch.every_s:
+        return made
+    collaborators = {"policy": canary_policy(), "spending": spending.for_purpose("canary")}
+    canaries = Canaries(
+        _make(part, PROMPT_SCREENS, key, collaborators),
+        count=watch.count,
+        needed=watch.needed,
+        every_s=watch.every_s,
+        on_fail=watch.on_fail,
+    )
+    # Around the memory too: what a judge said before it was found out is not to be used.
+    return Trusted(made, canaries)
+
+
+def _check_screen_names(policy: Policy, configured: Sequence[str]) -> None:
+    """Refuse a policy that names a screen that there is not: its typo would leave another threshold in force."""
+    known = {*configured, *PROMPT_SCREENS, *IMAGE_SCREENS}
+    for rule in policy.categories.values():
+        for name in rule.screens:
+            if name not in known:
+                raise ConfigError(f'policy: categories."{rule.name}".screens.{name}: no screen has this name')
+    for name in policy.cascade.skip:
+        if name not in known:
+            raise ConfigError(f"policy: cascade.skip: no screen is called {name!r}")
+
+
+def _check_cascade(policy: Policy, prompt_screens: Sequence[str]) -> None:
+    """Refuse a cascade without a screen that reads every prompt: what is sure must have been read by somebody."""
+    if policy.cascade.skip and set(prompt_screens) <= set(policy.cascade.skip):
+        raise ConfigError("policy: cascade.skip: names every prompt screen; leave one that reads each prompt")
+
+
 def _make(part: Part, table: Mapping[str, str], key: str, collaborators: Mapping[str, Any]) -> Any:
     cls = load_class(part.use, table, key=f"{key}.use")
     return construct(cls, part.options, key=key, collaborators=collaborators)
 
 
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
-
-
-def _lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Put ``SAFELIGHT_SECTION_KEY`` values over the file's."""
-    for variable, text in environ.items():
-        if not variable.startswith("SAFELIGHT_") or variable == "SAFELIGHT_CONFIG":
-            continue
-        path = variable.removeprefix("SAFELIGHT_").lower()
-        section = next((name for name in _SECTIONS if path == name or path.startswith(name + "_")), None)
-        if section is None:
-            raise ConfigError(f"{variable}: names no section; there are {', '.join(_SECTIONS)}")
-        key = path.removeprefix(section).removeprefix("_")
-        if section.endswith("_screens"):
-            if key:
-                raise ConfigError(f"{variable}: a list of screens is set whole, as SAFELIGHT_{section.upper()}")
-            data[section] = _value(text)
-        elif key:
-            table = data.setdefault(section, {})
-            if isinstance(table, dict):
-                table[key] = _value(text)
-        else:
-            raise ConfigError(f"{variable}: names a section without a key, such as {variable}_URL")
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        return text
-
-
-def _settings(data: dict[str, Any], environ: Mapping[str, str], *, source: str, folder: Path) -> Settings:
-    top = Table(data, "")
-    generator = _part(top.take("generator", dict, {"use": "embedded"}), "generator")
-    prompt_screens = _parts(top.take("prompt_screens", list, [{"use": "minilm_head"}]), "prompt_screens")
-    image_screens = _parts(
-        top.take("image_screens", list, [{"use": "open_nsfw"}, {"use": "image_safety"}]), "image_screens"
-    )
-    store = Table(top.take("store", dict, {}), "store.")
-    store_url = store.take("url", str, "sqlite:///safelight.db")
-    store.finish()
-    policy_table = Table(top.take("policy", dict, {}), "policy.")
-    policy_file = policy_table.take("file", str, None)
-    policy_table.finish()
-    guard = _guard_settings(Table(top.take("guard", dict, {}), "guard."))
-    gateway = _gateway_settings(Table(top.take("gateway", dict, {}), "gateway."))
-    ui = _ui_settings(Table(top.take("ui", dict, {}), "ui."))
-    top.finish()
-    prompt_screens, judge_note = _with_judge(prompt_screens, environ)
-    return Settings(
-        source=source,
-        generator=generator,
-        prompt_screens=prompt_screens,
-        image_screens=image_screens,
-        store_url=store_url,
-        # A policy is looked for beside the file that names it, wherever Safelight is started.
-        policy=Policy.load(folder / policy_file) if policy_file else Policy.default(),
-        guard=guard,
-        gateway=gateway,
-        ui=ui,
-        judge_note=judge_note,
-    )
-
-
-def _with_judge(parts: tuple[Part, ...], environ: Mapping[str, str]) -> tuple[tuple[Part, ...], str]:
-    """Add the LLM judge by itself where Gemini's key is at hand and no judge was configured."""
-    if any(PROMPT_SCREENS.get(part.use, part.use) == PROMPT_SCREENS["llm_judge"] for part in parts):
-        return parts, ""
-    if environ.get("GEMINI_API_KEY"):
-        return (*parts, Part("llm_judge", {"model": DEFAULT_JUDGE})), ""
-    return parts, (
-        "no language model reads prompts with their history yet: set GEMINI_API_KEY, "
-        'or add [[prompt_screens]] use = "llm_judge" with any LiteLLM model'
-    )
-
-
-def _parts(tables: Sequence[Any], key: str) -> tuple[Part, ...]:
-    # A short name alone is enough where there are no options.
-    return tuple(
-        _part({"use": table} if isinstance(table, str) else table, f"{key}[{place}]")
-        for place, table in enumerate(tables)
-    )
-
-
-def _part(data: Any, key: str) -> Part:
-    if not isinstance(data, dict):
-        raise ConfigError(f"{key}: must be a table with 'use', not {data!r}")
-    table = Table(data, f"{key}.")
-    return Part(table.take("use", str), table.rest())
-
-
-def _guard_settings(table: Table) -> GuardSettings:
-    defaults = GuardSettings()
-    settings = GuardSettings(
-        history_turns=_within(table, "history_turns", defaults.history_turns, 0, 1_000),
-        screen_deadline_s=table.take("screen_deadline_s", float, defaults.screen_deadline_s),
-        alert_contact=table.take("alert_contact", str, defaults.alert_contact),
-    )
-    if not 0 < settings.screen_deadline_s <= 600:
-        raise ConfigError("guard.screen_deadline_s: must be above 0 and at most 600 seconds")
-    table.finish()
-    return settings
-
-
-def _gateway_settings(table: Table) -> GatewaySettings:
-    defaults = GatewaySettings()
-    models = table.take("models", list, list(defaults.models))
-    if not all(isinstance(model, str) and model for model in models):
-        raise ConfigError("gateway.models: must be a list of texts")
-    settings = GatewaySettings(
-        host=table.take("host", str, defaults.host),
-        port=_within(table, "port", defaults.port, 0, 65_535),
-        models=tuple(models),
-        max_waiting=_within(table, "max_waiting", defaults.max_waiting, 1, 10_000),
-        appeal=table.take("appeal", str, defaults.appeal),
-    )
-    table.finish()
-    return settings
-
-
-def _ui_settings(table: Table) -> UISettings:
-    defaults = UISettings()
-    settings = UISettings(
-        host=table.take("host", str, defaults.host), port=_within(table, "port", defaults.port, 0, 65_535)
-    )
-    table.finish()
-    return settings
-
-
-def _within(table: Table, key: str, default: int, low: int, high: int) -> int:
-    value = table.take(key, int, default)
-    if not low <= value <= high:
-        raise ConfigError(f"{table.prefix}{key}: must be from {low} to {high}, not {value}")
-    return value
+def _now() -> datetime:
+    return datetime.now(UTC)

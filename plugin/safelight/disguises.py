@@ -8,9 +8,10 @@ other; that is why a reading may be longer than its text, at most four times.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from .lookalikes import Table, has_marks, table
 
 # Longest run of fragments that is also read without its first or last ones. Longer ones carry no single word.
 _MAX_RUN = 40
@@ -18,20 +19,34 @@ _MAX_RUN = 40
 # Fewest letters of an acrostic. Shorter ones spell words by chance: "come along, then" would be a cat.
 _MIN_ACROSTIC = 5
 
+_SENTENCE_END = re.compile(r"[.!?\n]")
+_WORD = re.compile(r"[^\W\d_]+")
+_CAPITALS = re.compile(r"[A-Z]{5,}")
+
 _LETTER = r"[^\W_]"
 _GAP = r"[\W_]++"
-_LETTERS = re.compile(rf"(?<!{_LETTER}){_LETTER}(?!{_LETTER})(?:{_GAP}{_LETTER}(?!{_LETTER})){{2,}}")
-_PIECES = re.compile(rf"(?<!{_LETTER}){_LETTER}{{1,2}}(?!{_LETTER})(?:{_GAP}{_LETTER}{{1,2}}(?!{_LETTER})){{2,}}")
+_LETTERS = re.compile(rf"((?<!{_LETTER}){_LETTER}(?!{_LETTER})(?:{_GAP}{_LETTER}(?!{_LETTER})){{2,}})")
+_PIECES = re.compile(rf"((?<!{_LETTER}){_LETTER}{{1,2}}(?!{_LETTER})(?:{_GAP}{_LETTER}{{1,2}}(?!{_LETTER})){{2,}})")
+_GAPS = re.compile(rf"({_GAP})")
+_PIECES_SHAPE = Table(lambda char: char if char.isalnum() else " ")
 _CHARACTERS = re.compile(r"(?<!\S)\S(?:\s++\S(?!\S)){2,}")
 _INNER_PUNCTUATION = re.compile(rf"(?<={_LETTER})(?:[^\w\s]|_)++(?={_LETTER})")
 
+_SIGN_BEFORE_LETTER = re.compile(r"[^A-Za-z0-9\s]\w")
+_WORD_CHANGES = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|(?<=[a-z])(?=[A-Z])")
+_DIGIT_OR_CAPITAL = re.compile(r"[0-9A-Z]")
+
 _LEET_DIGITS = {"0": "o", "2": "z", "3": "e", "4": "a", "5": "s", "6": "g", "7": "t", "8": "b", "9": "g"}
 _LEET_SYMBOLS = {"@": "a", "$": "s", "€": "e", "£": "l", "¥": "y", "¢": "c", "§": "s", "+": "t", "#": "h"}
-LEET_I = str.maketrans(_LEET_DIGITS | _LEET_SYMBOLS | {"1": "i", "!": "i", "¡": "i", "|": "l"})
-LEET_L = str.maketrans(_LEET_DIGITS | _LEET_SYMBOLS | {"1": "l", "!": "l", "¡": "i", "|": "i", "6": "b", "9": "q"})
-LEET_DIGITS_I = str.maketrans(_LEET_DIGITS | {"1": "i"})
-LEET_DIGITS_L = str.maketrans(_LEET_DIGITS | {"1": "l", "6": "b", "9": "q"})
-_LEET_WORD = re.compile(r"(?<!\S)[^\s0-9@$€£¥¢§+#!¡|]*+[0-9@$€£¥¢§+#!¡|]\S*+")
+LEET_I = table(_LEET_DIGITS | _LEET_SYMBOLS | {"1": "i", "!": "i", "¡": "i", "|": "l"})
+LEET_L = table(_LEET_DIGITS | _LEET_SYMBOLS | {"1": "l", "!": "l", "¡": "i", "|": "i", "6": "b", "9": "q"})
+LEET_DIGITS_I = table(_LEET_DIGITS | {"1": "i"})
+LEET_DIGITS_L = table(_LEET_DIGITS | {"1": "l", "6": "b", "9": "q"})
+_LEET_SIGN = re.compile(r"[0-9@$€£¥¢§+#!¡|]")
+_LEET_SIGNS = frozenset("0123456789@$€£¥¢§+#!¡|")
+_CLOSING = "!?.,;:)]}'\""
+_SPACE = re.compile(r"(\s+)")
+_ANY_LETTER = re.compile(r"[^\W\d_]")
 _DRAWN = {
     "|-|": "h", "|_|": "u", "|\\|": "n", "|\\/|": "m", "/\\/\\": "m", "\\/\\/": "w", "/-\\": "a", "/\\": "a",
     "\\/": "v", "|3": "b", "|)": "d", "|>": "p", "|<": "k", "|_": "l", "|=": "f", "()": "o", "[]": "o", "><": "x",
@@ -40,20 +55,13 @@ _DRAWN = {
 _DRAWN_LETTERS = re.compile("|".join(re.escape(shape) for shape in sorted(_DRAWN, key=len, reverse=True)))
 
 # Three of a letter in a row, or two doubled letters in one word.
+_LONG_WORD = re.compile(r"([^\W\d_]{4,})")
+_RUN = re.compile(r"(.)\1+")
+_TWICE = re.compile(r"([^\W\d_])\1")
 _REPEATS = re.compile(r"([^\W\d_])\1(?:\1|[^\W\d_]*?([^\W\d_])\2)")
 
 _UPSIDE_DOWN = dict(zip("ɐqɔpǝɟƃɓɥᴉıɾʞɯudbɹʇnʌʍʎ", "abcdefgghiijkmnpqrtuvwy", strict=True))
 _TURNED = frozenset(char for char in _UPSIDE_DOWN if not char.isascii())
-
-_SPECIAL_TOKEN = re.compile(r"<\|[^|<>]{0,64}\|>|</?(?:s|pad|unk|bos|eos|cls|sep|mask)>|<\w{1,20}:[^<>]{0,200}>", re.I)
-_WEIGHT = re.compile(
-    r":{1,2}[ ]?[+-]?(?:\d{1,4}(?:\.\d{0,8})?|\.\d{1,8})(?=\s*[)\]}>,|])"
-    r"|::[ ]?[+-]?(?:\d{1,4}(?:\.\d{0,8})?|\.\d{1,8})?"
-    r"|(?<=[)\]])[+-]?(?:\d(?:\.\d{1,8})?|[+-]{1,8})(?=[\s,()\[\]]|$)"
-    r"|(?<=\w)(?:\+{1,8}|-{1,8})(?=[\s,)\]]|$)"
-)
-_KEYWORD = re.compile(r"(?<!\s)\s*+(?<!\w)(?:AND|BREAK|ADDCOMM|ADDROW|ADDCOL|ADDBASE)(?!\w)\s*+")
-_BRACKETS = re.compile(r"\\?[()\[\]{}<>]")
 
 
 def without_backspaces(text: str) -> str:
@@ -69,31 +77,43 @@ def without_backspaces(text: str) -> str:
     return "".join(kept)
 
 
-def without_weights(text: str, gap: str) -> str:
-    """Put ``gap`` for syntax that weights, schedules or loads something, and for a text encoder's special tokens."""
-    for pattern in (_SPECIAL_TOKEN, _WEIGHT, _KEYWORD, _BRACKETS):
-        text = pattern.sub(gap, text)
-    return text
-
-
 def split_words(text: str) -> str:
     """Put a space where a word changes from small to capital letters, or between letters and digits."""
-    return re.sub(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|(?<=[a-z])(?=[A-Z])", " ", text)
+    # The first letter of a prompt is no change.
+    return text if text.isascii() and not _DIGIT_OR_CAPITAL.search(text, 1) else _WORD_CHANGES.sub(" ", text)
 
 
-def joined_letters(text: str) -> str:
-    """Join runs of single letters, whatever stands between them."""
-    return _LETTERS.sub(lambda match: _joined(match[0], 1), text)
+def has_short_pieces(text: str) -> bool:
+    """Tell whether three pieces of at most two letters, or three single signs, stand in a row; if not, none is joined."""
+    return _in_a_row(text.translate(_PIECES_SHAPE).split(), 2) or _in_a_row(text.split(), 1)
 
 
-def joined_words(text: str) -> str:
-    """Join runs of single letters, where gaps that are wider than the run's usual one part words."""
-    return _LETTERS.sub(_joined_in_words, text)
+def joined_letters(text: str) -> tuple[str, str]:
+    """Join runs of single letters, whatever stands between them.
+
+    Returns:
+        The text with each run as one word for each gap that is wider than the run's usual one, and with each run as a
+        single word.
+    """
+    words, letters = _LETTERS.split(text), _LETTERS.split(text)
+    marked = len(words) > 1 and has_marks(text)
+    for at in range(1, len(words), 2):
+        if not (marked and has_marks(words[at])):
+            pieces = _GAPS.split(words[at])
+            letters[at] = _readings(pieces[::2], lead=1)
+            words[at] = _parted(pieces)
+    return "".join(words), "".join(letters)
 
 
 def joined_pieces(text: str) -> str:
     """Join runs of at least three pieces of one or two letters that have five letters together."""
-    return _PIECES.sub(lambda match: _joined(match[0], 2), text)
+    runs = _PIECES.split(text)
+    marked = len(runs) > 1 and has_marks(text)
+    for at in range(1, len(runs), 2):
+        pieces = _GAPS.split(runs[at])[::2]
+        if sum(map(len, pieces)) >= 5 and not (marked and has_marks(runs[at])):
+            runs[at] = _readings(pieces, lead=2)
+    return "".join(runs)
 
 
 def joined_characters(text: str) -> str:
@@ -103,12 +123,31 @@ def joined_characters(text: str) -> str:
 
 def glued(text: str) -> str:
     """Remove punctuation between letters, where no white space is beside it."""
-    return _INNER_PUNCTUATION.sub(lambda match: match[0] if _has_mark(match[0]) else "", text)
+    if text.isascii() and not _SIGN_BEFORE_LETTER.search(text):
+        return text
+    if not has_marks(text):
+        return _INNER_PUNCTUATION.sub("", text)
+    return _INNER_PUNCTUATION.sub(lambda match: match[0] if has_marks(match[0]) else "", text)
 
 
-def leet(text: str, table: Mapping[int, str]) -> str:
-    """Read digits and symbols as letters, by a table, in words that have a letter too."""
-    return _LEET_WORD.sub(lambda match: _leet_word(match[0], table), text)
+def has_leet(text: str) -> bool:
+    """Tell whether there is a digit or sign that ``leet`` could read."""
+    return bool(_LEET_SIGN.search(text))
+
+
+def leet(text: str, *tables: Mapping[int, str]) -> Sequence[str]:
+    """Read digits and symbols as letters in words that have a letter too, once by each table."""
+    pieces = _SPACE.split(text)
+    found = [at for at, word in enumerate(pieces) if not _LEET_SIGNS.isdisjoint(word) and _ANY_LETTER.search(word)]
+    # A closing exclamation mark is punctuation; inside a word it is a letter.
+    words = [pieces[at].rstrip(_CLOSING) for at in found]
+    ends = [pieces[at][len(word) :] for at, word in zip(found, words, strict=True)]
+    readings = []
+    for table in tables:
+        for at, word, end in zip(found, "\0".join(words).translate(table).split("\0"), ends, strict=False):
+            pieces[at] = word + end
+        readings.append("".join(pieces))
+    return readings
 
 
 def drawn(text: str) -> str:
@@ -116,17 +155,25 @@ def drawn(text: str) -> str:
     return _DRAWN_LETTERS.sub(lambda match: _DRAWN[match[0]], text)
 
 
-def collapsed(text: str, length: Callable[[int], int]) -> str:
+def collapsed(text: str, *lengths: Callable[[int], int]) -> Sequence[str]:
     """Shorten runs of one letter, in words that have three in a row or two doubled ones.
 
     Args:
         text: What to shorten.
-        length: A run's length, 2 or more, to the length that stays. An ordinary double letter makes no suspicious
+        lengths: A run's length, 2 or more, to the length that stays. An ordinary double letter makes no suspicious
             word: "good" stays, whatever a list says.
+
+    Returns:
+        One reading for each of ``lengths``, or nothing where there is no such word.
     """
-    if not _REPEATS.search(text):
-        return text
-    return re.sub(r"[^\W\d_]{4,}", lambda match: _shortened(match[0], length), text)
+    pieces = _LONG_WORD.split(text) if _TWICE.search(text) else []
+    repeated = [(at, pieces[at]) for at in range(1, len(pieces), 2) if _REPEATS.search(pieces[at])]
+    readings = []
+    for length in lengths if repeated else ():
+        for at, word in repeated:
+            pieces[at] = _RUN.sub(lambda run, length=length: run[1] * length(len(run[0])), word)
+        readings.append("".join(pieces))
+    return readings
 
 
 def backwards(text: str) -> str:
@@ -149,24 +196,21 @@ def pig_latin(text: str) -> str:
 def acrostic(text: str) -> str:
     """Return the first letters of lines, of the words of each sentence, and of capitalised words in a row."""
     lines = [line for line in text.splitlines() if line.strip()]
-    found = [_initials(lines)]
-    for sentence in re.split(r"[.!?\n]", text):
-        words = re.findall(r"[^\W\d_]+", sentence)
-        found.append(_initials(words))
-        found += [_initials(run) for run in _capitalised_runs(words)]
+    found = ["".join(next(filter(str.isalnum, line), "") for line in lines)] if len(lines) >= _MIN_ACROSTIC else []
+    for sentence in _SENTENCE_END.split(text):
+        initials = "".join([word[0] for word in _WORD.findall(sentence)])
+        found.append(initials)
+        found += _CAPITALS.findall(initials)
     return " ".join(dict.fromkeys(letters for letters in found if len(letters) >= _MIN_ACROSTIC))
 
 
-def _has_mark(text: str) -> bool:
-    """Tell whether there is a vowel sign or the like: then it is no gap but a part of a word, as in Hindi."""
-    return not text.isascii() and any(unicodedata.category(char)[0] == "M" for char in text)
-
-
-def _joined(run: str, widest: int) -> str:
-    pieces = re.findall(_LETTER + "+", run)
-    if _has_mark(run) or (widest > 1 and sum(map(len, pieces)) < 5):
-        return run
-    return _readings(pieces, lead=widest)
+def _in_a_row(pieces: Iterable[str], longest: int) -> bool:
+    run = 0
+    for piece in pieces:
+        run = run + 1 if len(piece) <= longest else 0
+        if run == 3:
+            return True
+    return False
 
 
 def _readings(pieces: list[str], *, lead: int) -> str:
@@ -178,32 +222,19 @@ def _readings(pieces: list[str], *, lead: int) -> str:
     return " ".join(reading for reading in readings if len(reading) >= 3)
 
 
-def _joined_in_words(match: re.Match[str]) -> str:
-    run = match[0]
-    gaps = re.findall(_GAP, run)
-    if _has_mark(run):
-        return run
-    usual = Counter(gaps).most_common(1)[0][0]
-    return re.sub(_GAP, lambda gap: " " if _is_wider(gap[0], usual) else "", run)
+def _parted(pieces: list[str]) -> str:
+    """Join letters that stand in turn with gaps, and put a space for each gap that is wider than the usual one."""
+    gaps = pieces[1::2]
+    if gaps.count(gaps[0]) < len(gaps):
+        usual = Counter(gaps).most_common(1)[0][0]
+        gaps = [" " if _is_wider(gap, usual) else "" for gap in gaps]
+        pieces[1::2] = gaps
+        return "".join(pieces)
+    return "".join(pieces[::2])
 
 
 def _is_wider(gap: str, usual: str) -> bool:
     return len(gap) > len(usual) or ("\n" in gap and "\n" not in usual)
-
-
-def _leet_word(word: str, table: Mapping[int, str]) -> str:
-    # A closing exclamation mark is punctuation; inside a word it is a letter.
-    core = word.rstrip("!?.,;:)]}'\"")
-    if not any(char.isalpha() for char in core):
-        return word
-    return core.translate(table) + word[len(core) :]
-
-
-def _shortened(word: str, length: Callable[[int], int]) -> str:
-    runs = [match.end() - match.start() for match in re.finditer(r"(.)\1+", word)]
-    if len(runs) < 2 and max(runs, default=0) < 3:
-        return word
-    return re.sub(r"(.)\1+", lambda match: match[1] * length(len(match[0])), word)
 
 
 def _from_pig_latin(match: re.Match[str]) -> str:
@@ -212,19 +243,3 @@ def _from_pig_latin(match: re.Match[str]) -> str:
     moved = [stem[-count:] + stem[:-count] for count in range(1, min(consonants, 3) + 1) if count < len(stem)]
     # A word that began with a vowel got "way" or "yay".
     return " ".join([*moved, stem[:-1]] if stem[-1] in "wy" else moved) or match[0]
-
-
-def _capitalised_runs(words: Iterable[str]) -> Iterable[list[str]]:
-    run: list[str] = []
-    for word in words:
-        if word[0].isupper():
-            run.append(word)
-        elif run:
-            yield run
-            run = []
-    if run:
-        yield run
-
-
-def _initials(words: Iterable[str]) -> str:
-    return "".join(next((char for char in word if char.isalnum()), "") for word in words)

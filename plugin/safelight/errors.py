@@ -6,6 +6,7 @@
     * InvalidRequest              a parameter cannot be accepted; names it
         * UnjudgedChannel         a parameter that nobody can judge, so it is refused
     * ContentBlocked              the policy blocked the prompt or every picture
+    * CoolDown                    too many attempts: nothing is judged or made for this principal for now
     * ScreeningUnavailable        a screen or the store failed, so nothing may be released
         * StoreUnavailable        the store failed
     * GenerationFailed            the generator failed, or returned something that is no picture
@@ -17,6 +18,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .policy import Decision
 
 
@@ -49,12 +52,31 @@ class UnjudgedChannel(InvalidRequest):
 
 
 class ContentBlocked(SafelightError):
-    """The policy blocked the prompt, or every picture made for it. ``decision`` says why."""
+    """The policy blocked the prompt, or every picture made for it. ``decision`` says why.
 
-    def __init__(self, decision: Decision) -> None:
+    ``left`` is how many more attempts there are before the next limit, or None where none is near or none counts.
+    """
+
+    def __init__(self, decision: Decision, *, left: int | None = None) -> None:
         what = ", ".join(decision.categories) or decision.reason
         super().__init__(f"blocked at the {decision.stage} stage ({what}); decision {decision.id}")
         self.decision = decision
+        self.left = left
+
+
+class CoolDown(SafelightError):
+    """Too many attempts at what the policy blocks: nothing is judged or made for this principal until ``until``.
+
+    ``until`` is None where a person must look at it first (a hold). ``scope`` is ``principal`` or ``tenant``.
+    ``decision_id`` is the block that led to it; quote it to appeal.
+    """
+
+    def __init__(self, until: datetime | None, *, decision_id: str, scope: str = "principal") -> None:
+        when = f"until {until:%Y-%m-%d %H:%M:%S %Z}" if until else "until a person has looked at it"
+        super().__init__(f"too many blocked requests: nothing is made {when}; the last was decision {decision_id}")
+        self.until = until
+        self.decision_id = decision_id
+        self.scope = scope
 
 
 class ScreeningUnavailable(SafelightError):

@@ -10,28 +10,35 @@ import asyncio
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from PIL import Image
 
+from . import normalise
+from .asking import ask_screen
+from .course import course_risk
+from .creation import Admission, Creation, Picture
 from .encoding import Encoded, encode_raw, sha256_hex
 from .errors import (
     ConfigError,
     ContentBlocked,
+    CoolDown,
     GenerationFailed,
     SafelightError,
     ScreeningUnavailable,
 )
 from .generators import Generator, Progress
 from .policy import Action, Decision, Policy, Reason
-from .request import GenerationRequest, Turn
+from .request import GenerationRequest, History, Principal, Turn
 from .screens import ImageScreen, PromptScreen
 from .store import Store
 from .verdict import Outcome, Stage, Verdict
+
+if TYPE_CHECKING:
+    from .enforcement import Enforcement
 
 logger = logging.getLogger("safelight")
 
@@ -40,55 +47,12 @@ Clock = Callable[[], datetime]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """A request whose prompt was allowed.
+class Observer(Protocol):
+    """Is told what a guard does, to count it. It must not raise, and must not take long."""
 
-    Args:
-        request: What was asked.
-        decision: The ruling on the prompt, already in the store.
-        history: The person's turns before it, oldest first.
-    """
-
-    request: GenerationRequest
-    decision: Decision
-    history: tuple[Turn, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One ruled-on picture of a batch.
-
-    Args:
-        decision: The ruling, already in the store.
-        encoded: The bytes to deliver and what they show, or None where the picture is withheld.
-    """
-
-    decision: Decision
-    encoded: Encoded | None
-
-
-@dataclass(frozen=True, slots=True)
-class Creation:
-    """What came of a request.
-
-    Args:
-        admission: The request and the ruling on its prompt.
-        pictures: One entry a picture, in the order of generation; at least one was released.
-    """
-
-    admission: Admission
-    pictures: tuple[Picture, ...]
-
-    @property
-    def released(self) -> tuple[Encoded, ...]:
-        """The pictures that may be delivered, in order."""
-        return tuple(picture.encoded for picture in self.pictures if picture.encoded is not None)
-
-    @property
-    def withheld(self) -> tuple[int, ...]:
-        """The places of the pictures that were withheld."""
-        return tuple(place for place, picture in enumerate(self.pictures) if picture.encoded is None)
+    def observe(self, event: Decision | CoolDown) -> None:
+        """Take note of a recorded decision, or of a request that was turned away unjudged."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +60,19 @@ class GuardSettings:
     """Limits of a guard.
 
     Args:
-        history_turns: How many of a person's past turns the screens are shown.
+        history_turns: How many of a person's past turns the screens are shown. The LLM judge shows its model 20 of
+            them; the rest are there so that re-rolls of one prompt, which it leaves out, push nothing out.
         screen_deadline_s: Seconds after which a screen that has not answered counts as timed out. Judges have
             shorter deadlines of their own; this one is for everything that hangs.
         alert_contact: Who is named in the log when the gravest category is met. Empty: nobody was configured.
+        verdict_cache_s: Seconds for which an LLM judge's verdict is used again for exactly the same question; 0 for
+            never.
     """
 
-    history_turns: int = 20
+    history_turns: int = 30
     screen_deadline_s: float = 60.0
     alert_contact: str = ""
+    verdict_cache_s: float = 300.0
 
 
 class Guard:
@@ -117,6 +85,8 @@ class Guard:
         image_screens: Each is asked about every picture.
         settings: Limits.
         clock: The current time, with time zone.
+        enforcement: Counts attempts and turns principals away who made too many; None counts nothing.
+        observers: Are told of every decision.
 
     Raises:
         ConfigError: If two screens of a stage share a name. A stage without screens is ruled unavailable, always.
@@ -131,6 +101,8 @@ class Guard:
         image_screens: Sequence[ImageScreen],
         settings: GuardSettings | None = None,
         clock: Clock = lambda: datetime.now(UTC),
+        enforcement: Enforcement | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         for stage, screens in (("prompt_screens", prompt_screens), ("image_screens", image_screens)):
             names = [screen.name for screen in screens]
@@ -141,7 +113,13 @@ class Guard:
         self.prompt_screens = tuple(prompt_screens)
         self.image_screens = tuple(image_screens)
         self.settings = settings or GuardSettings()
+        self.enforcement = enforcement
+        self._observers = tuple(observers)
         self._clock = clock
+
+    def watch(self, observer: Observer) -> None:
+        """Tell one more observer of every decision from now on."""
+        self._observers += (observer,)
 
     async def create(
         self,
@@ -160,6 +138,7 @@ class Guard:
             progress: Called from the generator's thread with (steps done, steps in all).
 
         Raises:
+            CoolDown: If too many of the principal's requests were blocked.
             ContentBlocked: If the prompt or every picture is blocked.
             ScreeningUnavailable: If a screen or the store failed.
             GenerationFailed: If the generator failed.
@@ -188,37 +167,47 @@ class Guard:
             raise GenerationFailed("the generator failed") from error
         creation = Creation(admission, await self.inspect(admission, encoded))
         if not creation.released:
-            decisions = [picture.decision for picture in creation.pictures]
-            raise ContentBlocked(max(decisions, key=lambda decision: decision.reason is Reason.RESTRICTED))
+            gravest = max(creation.pictures, key=lambda picture: picture.decision.reason is Reason.RESTRICTED)
+            raise ContentBlocked(gravest.decision, left=creation.pictures[-1].left)
         return creation
 
     async def admit(self, request: GenerationRequest) -> Admission:
         """Reserve a turn, screen the prompt with the person's history, rule, and record the ruling.
 
         Raises:
+            CoolDown: If too many of the principal's requests were blocked; then nothing is judged.
             ContentBlocked: If the policy blocks the prompt.
             ScreeningUnavailable: If a screen or the store failed.
         """
+        await self._turn_away(request.principal)
         request_id = "req_" + secrets.token_hex(16)
         history = await self._in_store(
             lambda: self.store.reserve(request_id, request, at=self._clock(), limit=self.settings.history_turns)
         )
         try:
             decision = await self.judge_prompt(request, history, request_id=request_id)
-            await self._record(decision)
+            left = await self._record(decision, request)
+            self._raise_unless_allowed(decision, left)
+            # Once more: of many requests at once, the others may have used the attempts up while this one was judged.
+            await self._turn_away(request.principal)
+        except ContentBlocked:
+            raise
         except BaseException:
             await asyncio.shield(self._close(request_id))
             raise
-        self._raise_unless_allowed(decision)
-        return Admission(request, decision, history)
+        return Admission(request, decision, history, left)
 
     async def judge_prompt(
-        self, request: GenerationRequest, history: tuple[Turn, ...] = (), *, request_id: str = ""
+        self, request: GenerationRequest, history: Sequence[Turn] = (), *, request_id: str = ""
     ) -> Decision:
         """Screen a prompt and rule on it. Nothing is recorded, so nothing can be released on the strength of it."""
+        known = history if isinstance(history, History) else History(tuple(history))
         verdicts: list[Verdict] = []
         for screen in self.prompt_screens:
-            verdicts.append(await self._ask_about_prompt(screen, request, history))
+            if self._may_skip(screen.name, verdicts, request, known):
+                verdicts.append(Verdict(screen.name, Stage.PROMPT, outcome=Outcome.SKIPPED, reason="cascade"))
+                continue
+            verdicts.append(await self._ask_about_prompt(screen, request, known))
             found = self._rule_on_prompt(request_id, verdicts)
             if not found.allows and not found.is_fault:
                 # No later screen could overturn it, and a judge that is not asked costs nothing.
@@ -245,8 +234,7 @@ class Guard:
             decisions = await self.judge_images(
                 items, admission.request, admission.history, request_id=admission.decision.request_id
             )
-            for decision in decisions:
-                await self._record(decision)
+            left = [await self._record(decision, admission.request) for decision in decisions]
         except BaseException:
             await asyncio.shield(self._close(admission.decision.request_id))
             raise
@@ -255,8 +243,8 @@ class Guard:
                 self._raise_unless_allowed(decision)
         return tuple(
             [
-                Picture(decision, await self._release(admission, decision, item) if decision.allows else None)
-                for decision, item in zip(decisions, items, strict=True)
+                Picture(decision, await self._release(admission, decision, item) if decision.allows else None, attempts)
+                for decision, item, attempts in zip(decisions, items, left, strict=True)
             ]
         )
 
@@ -264,7 +252,7 @@ class Guard:
         self,
         items: Sequence[Encoded],
         request: GenerationRequest,
-        history: tuple[Turn, ...] = (),
+        history: Sequence[Turn] = (),
         *,
         request_id: str = "",
     ) -> list[Decision]:
@@ -290,9 +278,7 @@ class Guard:
             raise ScreeningUnavailable("the store holds no proof for this picture", decision)
         return item
 
-    async def _ask_about_prompt(
-        self, screen: PromptScreen, request: GenerationRequest, history: tuple[Turn, ...]
-    ) -> Verdict:
+    async def _ask_about_prompt(self, screen: PromptScreen, request: GenerationRequest, history: History) -> Verdict:
         found = await self._ask(screen.name, Stage.PROMPT, 1, lambda: _one(screen.screen_prompt(request, history)))
         return found[0]
 
@@ -301,7 +287,7 @@ class Guard:
         screen: ImageScreen,
         images: Sequence[Image.Image],
         request: GenerationRequest,
-        history: tuple[Turn, ...],
+        history: Sequence[Turn],
     ) -> Sequence[Verdict]:
         # A copy for each screen: one that draws on a picture must change neither the next one's nor the delivered.
         return await self._ask(
@@ -314,36 +300,29 @@ class Guard:
     async def _ask(
         self, name: str, stage: Stage, count: int, ask: Callable[[], Awaitable[Sequence[Verdict]]]
     ) -> Sequence[Verdict]:
-        """Ask a screen, and turn whatever goes wrong into failed verdicts: the one place where screens fail closed."""
-        started = time.perf_counter()
-        outcome, reason = Outcome.FAILED, ""
+        return await ask_screen(name, stage, count, ask, deadline_s=self.settings.screen_deadline_s)
+
+    def _may_skip(self, name: str, verdicts: Sequence[Verdict], request: GenerationRequest, history: History) -> bool:
+        """Return whether the cascade spares a screen: by the policy's word, for a quiet course and an open text."""
+        if not self.policy.may_skip(name, verdicts, [screen.name for screen in self.prompt_screens]):
+            return False
+        if any(normalise.evident(found) for found in request.views.values()):
+            # Somebody hides something. What local screens make of it is not sure, whatever they say.
+            return False
+        risk = course_risk(history, rule=self.policy.course, now=self._clock())
+        return risk < self.policy.cascade.quiet_below
+
+    async def _turn_away(self, principal: Principal) -> None:
+        """Raise CoolDown where the principal has no attempts left. Before anything is stored or judged."""
+        enforcement = self.enforcement
+        if enforcement is None:
+            return
         try:
-            async with asyncio.timeout(self.settings.screen_deadline_s):
-                found = tuple(await ask())
-            if time.perf_counter() - started > self.settings.screen_deadline_s:
-                # A screen that never gave the event loop a turn could not be interrupted; it is late all the same.
-                raise TimeoutError
-            if len(found) == count and all(
-                isinstance(verdict, Verdict) and verdict.screen == name and verdict.stage is stage for verdict in found
-            ):
-                ms = round((time.perf_counter() - started) * 1000, 3)
-                # A judge measures its own call; for a screen that does not, the waiting time is the next best.
-                return [verdict if verdict.ms else replace(verdict, ms=ms) for verdict in found]
-            reason = "answered with something else than one verdict of its own for each thing it was shown"
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # Nobody cancelled us: the screen raised it by itself, and that is a failure like any other.
-            reason = "CancelledError"
-        except TimeoutError:
-            outcome, reason = Outcome.TIMEOUT, "deadline"
-        except (Exception, SystemExit) as error:
-            # The type alone: a message could carry the prompt into the log and the store.
-            reason = type(error).__name__
-        logger.error("screen %s failed at the %s stage: %s", name, stage, reason)
-        ms = round((time.perf_counter() - started) * 1000, 3)
-        return [Verdict(screen=name, stage=stage, outcome=outcome, reason=reason, ms=ms)] * count
+            await self._in_store(lambda: enforcement.check(principal))
+        except CoolDown as error:
+            for observer in self._observers:
+                observer.observe(error)
+            raise
 
     def _rule_on_prompt(self, request_id: str, verdicts: Sequence[Verdict]) -> Decision:
         return self.policy.decide(
@@ -367,14 +346,21 @@ class Guard:
             image_sha256=sha256_hex(item.data),
         )
 
-    async def _record(self, decision: Decision) -> None:
+    async def _record(self, decision: Decision, request: GenerationRequest) -> int | None:
+        """Write a ruling down, count it where it is an attempt, and return how many attempts are left, if few."""
         await self._in_store(lambda: self.store.record(decision))
+        for observer in self._observers:
+            observer.observe(decision)
         if decision.reason is Reason.RESTRICTED:
             logger.critical(
                 "restricted decision %s is held; it needs %s",
                 decision.id,
                 self.settings.alert_contact or "a trained person, and none is configured (alert_contact)",
             )
+        enforcement = self.enforcement
+        if enforcement is None:
+            return None
+        return (await self._in_store(lambda: enforcement.note(request, decision))).left
 
     async def _close(self, request_id: str) -> None:
         """Settle the turn of a request that ends without a ruling of its own."""
@@ -388,13 +374,13 @@ class Guard:
         return await asyncio.to_thread(work)
 
     @staticmethod
-    def _raise_unless_allowed(decision: Decision) -> None:
+    def _raise_unless_allowed(decision: Decision, left: int | None = None) -> None:
         if decision.is_fault:
             failed = [verdict for verdict in decision.verdicts if verdict.outcome is not Outcome.OK]
             names = ", ".join(f"{verdict.screen} ({verdict.outcome})" for verdict in failed)
             raise ScreeningUnavailable(f"screening is not possible now: {names or 'a screen did not answer'}", decision)
         if decision.action is Action.BLOCK:
-            raise ContentBlocked(decision)
+            raise ContentBlocked(decision, left=left)
 
 
 def _finished(work: Callable[[], _T]) -> _T:

@@ -1,7 +1,8 @@
 """Door 1, the drop-in: a diffusers pipeline that is still itself, and screens what goes in and what comes out.
 
-What is covered: every parameter of a call (see ``channels``); other pipelines that are made from a guarded one, which
-share its model and so refuse to run.
+What is covered: every parameter of a call (see ``channels``); the names of the LoRAs and learned tokens that the
+pipeline brings into the picture when it is called (see ``carried``); other pipelines that are made from a guarded one,
+which share its model and so refuse to run.
 What is not covered: code in the same process that wants to get round it. It can always take the model apart; where that
 matters, put the gateway between people and the model.
 """
@@ -21,11 +22,13 @@ import numpy as np
 from PIL import Image
 
 from .blocking import BlockingGuard
+from .carried import carried_texts
 from .channels import Call, read_call
 from .config import build_guard, read_settings
+from .creation import Admission, Picture
 from .encoding import Encoded, encode_raw
 from .errors import ConfigError, ContentBlocked, GenerationFailed, UnscreenedPipeline
-from .guard import Admission, Guard, Picture
+from .guard import Guard
 from .policy import Decision
 from .quiet import hush
 from .request import GenerationRequest, Principal
@@ -163,7 +166,7 @@ def _screened_call(pipe: Any, cls: type[Any], args: tuple[Any, ...], kwargs: dic
         raise UnscreenedPipeline("made from a guarded pipeline's class; call safelight.protect() on it")
     call = read_call(_by_name(cls, pipe, args, kwargs))
     with guarding.lock:
-        admissions = _admit(call, guarding)
+        admissions = _admit(pipe, call, guarding)
         admitted = {place: item for place, item in enumerate(admissions) if isinstance(item, Admission)}
         output, images = _run(pipe, cls, call, guarding, admitted) if admitted else (None, [])
         items = [_encoded(image, call.output_type) for image in images]
@@ -185,13 +188,14 @@ def _by_name(cls: type[Any], pipe: Any, args: tuple[Any, ...], kwargs: dict[str,
     return bound
 
 
-def _admit(call: Call, guarding: _Guarding) -> list[Admission | Decision]:
+def _admit(pipe: Any, call: Call, guarding: _Guarding) -> list[Admission | Decision]:
     """Return, for each prompt of the batch, its admission, or the decision that blocked it."""
     admitted: list[Admission | Decision] = []
     try:
         for texts in call.texts:
             try:
-                admitted.append(guarding.guard.admit(_request(texts, guarding.principal)))
+                judged = {**texts, **carried_texts(pipe, texts)}
+                admitted.append(guarding.guard.admit(_request(judged, guarding.principal)))
             except ContentBlocked as blocked:
                 if guarding.on_block == "raise":
                     raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
+from .rules import CascadeRule, CourseRule, EnforcementRule, read_cascade, read_course, read_enforcement
 from .toml_table import Table
 from .verdict import Category, Outcome, Stage, Verdict
 
@@ -37,6 +38,8 @@ class Reason(StrEnum):
     CLEAR = "clear"
     CATEGORY = "category"
     """A category's score reached its threshold."""
+    COURSE = "course"
+    """This request is clear; the course of the person's requests is worth a look."""
     PROVIDER_REFUSED = "provider_refused"
     """A judge's provider refused to judge, which the policy reads as a block."""
     RESTRICTED = "restricted"
@@ -58,7 +61,7 @@ class OutcomeRule(StrEnum):
     """As a fault of ours: nothing is released, and nobody is blamed."""
 
 
-# Neither ``ok`` nor ``restricted`` is here: the one is no failure, and the other always blocks.
+# ``ok`` is no failure, ``restricted`` always blocks, and ``skipped`` is the cascade's to rule: none of them is here.
 DEFAULT_OUTCOMES: Mapping[Outcome, OutcomeRule] = {
     Outcome.REFUSED: OutcomeRule.BLOCK,
     Outcome.EMPTY: OutcomeRule.UNAVAILABLE,
@@ -117,6 +120,7 @@ class Decision:
         created: When, with time zone.
         index: The picture's place in its batch, or None for a prompt.
         image_sha256: The sha256 (hexadecimal) of the bytes that are delivered, or None for a prompt.
+        course: The categories in which the course of the person's requests reached the policy's threshold.
     """
 
     id: str
@@ -130,6 +134,7 @@ class Decision:
     created: datetime
     index: int | None = None
     image_sha256: str | None = None
+    course: tuple[str, ...] = ()
 
     @property
     def allows(self) -> bool:
@@ -143,8 +148,8 @@ class Decision:
 
     @property
     def screens(self) -> tuple[str, ...]:
-        """The screens that gave evidence: the receipt."""
-        return tuple(verdict.screen for verdict in self.verdicts)
+        """The screens that gave evidence: the receipt. One that was skipped gave none."""
+        return tuple(verdict.screen for verdict in self.verdicts if verdict.outcome is not Outcome.SKIPPED)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the decision as plain JSON types. It holds no prompt text and no pixels."""
@@ -160,6 +165,7 @@ class Decision:
             "created": self.created.isoformat(),
             "index": self.index,
             "image_sha256": self.image_sha256,
+            "course": list(self.course),
         }
 
 
@@ -171,6 +177,28 @@ class Policy:
     categories: Mapping[str, CategoryRule]
     outcomes: Mapping[Outcome, OutcomeRule]
     hash: str
+    course: CourseRule = CourseRule()
+    cascade: CascadeRule = CascadeRule()
+    enforcement: EnforcementRule = EnforcementRule()
+
+    def may_skip(self, screen: str, verdicts: Iterable[Verdict], expected: Collection[str]) -> bool:
+        """Return whether the policy's cascade lets a prompt screen be skipped on the evidence of the others.
+
+        Args:
+            screen: The name of the screen that would be skipped.
+            verdicts: The evidence so far.
+            expected: The names of every screen that is configured. All that are never skipped must have spoken, at
+                least one, and be sure.
+        """
+        others = [verdict for verdict in verdicts if verdict.screen not in self.cascade.skip]
+        spoken = {verdict.screen for verdict in others}
+        if screen not in self.cascade.skip or not spoken or not set(expected) - set(self.cascade.skip) <= spoken:
+            return False
+        sure = self.cascade.sure_below
+        return all(
+            verdict.outcome is Outcome.OK and all(score < sure for score in verdict.scores.values())
+            for verdict in others
+        )
 
     def decide(
         self,
@@ -200,6 +228,9 @@ class Policy:
         """
         evidence = tuple(verdicts)
         action, reason, categories = self._rule(evidence, stage, expected)
+        course = self._flagged_course(evidence)
+        if course and action is Action.ALLOW:
+            action, reason = Action.FLAG, Reason.COURSE
         return Decision(
             id=id,
             request_id=request_id,
@@ -212,7 +243,17 @@ class Policy:
             created=created,
             index=index,
             image_sha256=image_sha256,
+            course=course,
         )
+
+    def _flagged_course(self, verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+        found = {
+            name
+            for verdict in verdicts
+            for name, score in verdict.course.items()
+            if name in self.categories and score >= self.course.threshold
+        }
+        return tuple(sorted(found)) if self.course.flag else ()
 
     def _rule(
         self, verdicts: Sequence[Verdict], stage: Stage, expected: Collection[str]
@@ -224,6 +265,9 @@ class Policy:
         for verdict in verdicts:
             if verdict.outcome is Outcome.RESTRICTED:
                 restricted = True
+            elif verdict.outcome is Outcome.SKIPPED:
+                # Only as the policy's own cascade says, on the evidence that lies here.
+                failed |= stage is not Stage.PROMPT or not self.may_skip(verdict.screen, verdicts, expected)
             elif verdict.outcome is not Outcome.OK:
                 if self.outcomes[verdict.outcome] is OutcomeRule.BLOCK:
                     refused = True
@@ -298,8 +342,11 @@ class Policy:
         categories = {key: _category(key, categories_table.take(key, dict)) for key in tuple(categories_table)}
         if not categories:
             raise ConfigError("categories: a policy needs at least one")
+        course = read_course(table.take("course", dict, {}))
+        cascade = read_cascade(table.take("cascade", dict, {}))
+        enforcement = read_enforcement(table.take("enforcement", dict, {}))
         table.finish()
-        return cls(name=name, categories=categories, outcomes=outcomes, hash=_hash(data))
+        return cls(name, categories, outcomes, _hash(data), course, cascade, enforcement)
 
 
 def _category(name: str, data: dict[str, Any]) -> CategoryRule:

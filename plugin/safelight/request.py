@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import overload
 
 from .errors import InvalidRequest
 from .normalise import View, views
@@ -29,11 +30,13 @@ class Principal:
         person: What a client says of its own end user. It divides a principal's history, and never makes a
             new principal.
         tenant: The group of principals that share what was learnt from blocked requests.
+        anonymous: Whether nobody has authenticated them, as on an open page. They get a smaller attempt budget.
     """
 
     id: str
     person: str = ""
     tenant: str = "default"
+    anonymous: bool = False
 
     def __post_init__(self) -> None:
         for name, text in (("principal", self.id), ("user", self.person), ("tenant", self.tenant)):
@@ -48,11 +51,56 @@ class Turn:
         texts: Channel name to text, as it was asked. Empty where the text may not be kept.
         at: When it was reserved, with time zone.
         action: The ruling, or None while it is still being judged.
+        risk: The highest score that any of its verdicts had, 0 to 1; 1 where it was blocked.
+        overturned: Whether an appeal against its block was won. ``action`` is what was first ruled.
     """
 
     texts: Mapping[str, str]
     at: datetime
     action: Action | None
+    risk: float = 0.0
+    overturned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class History(Sequence[Turn]):
+    """What is known of a person when they ask: the newest turns, and a summary of bounded size of all before.
+
+    As a sequence it is ``turns``. However much is stored, no part of it grows with that.
+
+    Args:
+        turns: The person's newest turns, and older ones that are still pending, oldest first, without this one.
+        riskiest: The riskiest few turns that are older than ``turns``, oldest first.
+        kin: The newest few blocked or flagged turns of the same principal under other names, oldest first: a client
+            that renames its user leaves no past behind.
+        total: How many turns of the person are stored in all, shown or not.
+        blocked: How many of them were blocked, won appeals not counted.
+        flagged: How many were flagged.
+        overturned: How many blocks were overturned on appeal.
+        clean_run: How many in a row were allowed since the last block or flag.
+    """
+
+    turns: tuple[Turn, ...] = ()
+    riskiest: tuple[Turn, ...] = ()
+    kin: tuple[Turn, ...] = ()
+    total: int = 0
+    blocked: int = 0
+    flagged: int = 0
+    overturned: int = 0
+    clean_run: int = 0
+
+    @overload
+    def __getitem__(self, place: int) -> Turn: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Turn, ...]: ...
+    def __getitem__(self, place: int | slice) -> Turn | tuple[Turn, ...]:
+        return self.turns[place]
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __iter__(self) -> Iterator[Turn]:
+        return iter(self.turns)
 
 
 @dataclass(frozen=True)

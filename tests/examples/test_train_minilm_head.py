@@ -29,14 +29,14 @@ def example() -> ModuleType:
     return module
 
 
-def test_the_labelled_prompts_are_many_and_a_third_is_held_out_and_none_is_in_both(example: ModuleType) -> None:
+def test_the_labelled_prompts_are_many_and_a_quarter_is_held_out_and_none_is_in_both(example: ModuleType) -> None:
     train, held_out = example.read("train.tsv"), example.read("heldout.tsv")
     every = train + held_out
-    assert len(every) >= 930
+    assert len(every) >= 1_340
     assert len({row.prompt.casefold() for row in every}) == len(every)
     shares = Counter(row.category for row in held_out)
     for category, count in Counter(row.category for row in every).items():
-        assert shares[category] / count >= 0.33, category
+        assert shares[category] / count >= (0.27 if category else 0.23), category
 
 
 def test_the_labels_are_categories_and_the_gravest_one_is_not_among_them(example: ModuleType) -> None:
@@ -55,9 +55,9 @@ def test_the_shipped_head_was_trained_on_the_training_file_as_it_is() -> None:
 async def test_held_out_prompts_are_told_apart_as_well_as_is_said(example: ModuleType) -> None:
     rows = example.read("heldout.tsv")
     figures = example.count(rows, await example.judge(MiniLMHeadScreen(), [row.prompt for row in rows]))
-    # Measured: 112 of 118, 7 of 235. Room for another processor's rounding, not for another head.
-    assert figures.found >= 109
-    assert figures.alarms <= 9
+    # Measured: 111 of 118, 4 of 235. Room for another processor's rounding, not for another head.
+    assert figures.found >= 110
+    assert figures.alarms <= 6
     assert min(figures.own[name] / figures.all[name] for name in figures.own) >= 0.6
 
 

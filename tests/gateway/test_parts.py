@@ -13,6 +13,7 @@ from PIL import Image
 
 from gateway_fakes import Painter
 from safelight.encoding import Encoded
+from safelight.errors import InvalidRequest, UnjudgedChannel
 from safelight.request import GenerationRequest, Principal
 from safelight_gateway.parameters import STEPS, read_parameters
 from safelight_gateway.problems import Problem, Reply
@@ -200,3 +201,18 @@ def test_nothing_of_an_unknown_field_is_in_the_request(unknown: dict[str, str]) 
 def test_only_names_that_fit_a_header_are_told() -> None:
     data = {"prompt": "a teapot", "a\r\nb": 1, "é": 1, "x" * 65: 1, "fine": 1}
     assert read_parameters(data, principal_id="k", models=["m"]).ignored == ("fine",)
+
+
+@pytest.mark.parametrize("name", ["prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3"])
+def test_every_text_that_a_generator_could_read_is_a_channel(name: str) -> None:
+    asked = read_parameters({"prompt": "a teapot", name: " porcelain\n"}, principal_id="k", models=["m"])
+    assert asked.request.texts == {"prompt": "a teapot", name: " porcelain\n"} and asked.ignored == ()
+    with pytest.raises(InvalidRequest, match=name):
+        read_parameters({"prompt": "a teapot", name: ["porcelain"]}, principal_id="k", models=["m"])
+
+
+@pytest.mark.parametrize("name", ["lora", "loras", "lora_path", "lora_weights", "adapters", "textual_inversion"])
+def test_a_name_of_weights_is_refused_and_an_empty_one_is_none(name: str) -> None:
+    with pytest.raises(UnjudgedChannel, match=name):
+        read_parameters({"prompt": "a teapot", name: "porcelain"}, principal_id="k", models=["m"])
+    assert read_parameters({"prompt": "a teapot", name: ""}, principal_id="k", models=["m"]).ignored == ()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from disguises_of_zorblax import ALL
 from fakes import MARKER, POLICY, SENTINEL
@@ -102,7 +103,7 @@ def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str]) ->
 def test_config_check_prints_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check"]) == 0
     out = capsys.readouterr().out
-    assert "prompt screens  terms" in out
+    assert "prompt screens  blocked_before, terms" in out
     assert "image screens   marker" in out
     assert "sentinel" in out
     assert "GEMINI_API_KEY" in out
@@ -155,3 +156,15 @@ def test_serving_from_a_database_in_memory_is_refused(folder: Path, capsys: pyte
     (folder / "safelight.toml").write_text(CONFIG + '[store]\nurl = "sqlite:///:memory:"\n')
     assert main(["config", "check"]) == 2
     assert "store.url" in capsys.readouterr().err
+
+
+def test_what_a_files_metadata_says_is_judged_beside_what_it_shows(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = PngInfo()
+    said.add_text("parameters", f"a {SENTINEL} on a table")
+    Image.new("RGB", (64, 64), (10, 120, 10)).save(folder / "said.png", pnginfo=said)
+    quiet = picture(folder / "quiet.png", marked=False)
+    assert main(["screen", "image", "said.png", quiet, "--json"]) == 1
+    answers = [(one["subject"], one["action"]) for one in json.loads(capsys.readouterr().out)]
+    assert answers == [("said.png (texts)", "block"), ("said.png", "allow"), (quiet, "allow")]

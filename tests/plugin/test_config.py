@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from fakes import POLICY
+from safelight.canary import Trusted
 from safelight.config import Part, build_guard, read_settings
 from safelight.errors import ConfigError
+from safelight.screens.llm_judge import LLMJudge
 from safelight.store import open_store
+from safelight.verdict_cache import CachedScreen
 
 FULL = """
 [generator]
@@ -66,7 +69,7 @@ def test_every_key_of_the_file_is_read(full: Path) -> None:
 
 def test_the_screens_that_are_configured_are_the_ones_that_run(full: Path) -> None:
     guard = build_guard(read_settings(full, {}), open_store("sqlite:///:memory:"))
-    assert [screen.name for screen in guard.prompt_screens] == ["terms", "judge"]
+    assert [screen.name for screen in guard.prompt_screens] == ["blocked_before", "terms", "judge"]
     assert [screen.name for screen in guard.image_screens] == ["mine"]
 
 
@@ -183,3 +186,87 @@ def test_a_policys_threshold_for_a_screen_that_does_not_exist_stops_the_start(fu
 def test_a_judge_named_by_its_import_string_is_not_added_again(full: Path) -> None:
     full.write_text(FULL.replace("fakes:FakeJudge", "safelight.screens.llm_judge:LLMJudge"))
     assert len(read_settings(full, {"GEMINI_API_KEY": "x"}).prompt_screens) == 2
+
+
+JUDGED = """
+[[prompt_screens]]
+use = "llm_judge"
+model = "gemini/gemini-2.5-flash-lite"
+api_key = "k"
+api_base = "http://127.0.0.1:9/v1beta"
+[[image_screens]]
+use = "fakes:MarkerScreen"
+category = "violence"
+"""
+
+
+def judged(tmp_path: Path, more: str = "") -> Path:
+    file = tmp_path / "judged.toml"
+    file.write_text(JUDGED + more)
+    return file
+
+
+def test_an_llm_judge_is_watched_by_canaries_and_remembers_its_verdicts(tmp_path: Path) -> None:
+    guard = build_guard(read_settings(judged(tmp_path), {}), open_store("sqlite:///:memory:"))
+    screen = guard.prompt_screens[-1]
+    assert isinstance(screen, Trusted) and isinstance(screen.inner, CachedScreen)
+    assert screen.name == "llm_judge"
+
+
+def test_canaries_and_the_memory_can_be_turned_off(tmp_path: Path) -> None:
+    file = judged(tmp_path, "[canary]\nevery_s = 0\n[guard]\nverdict_cache_s = 0\n")
+    guard = build_guard(read_settings(file, {}), open_store("sqlite:///:memory:"))
+    assert isinstance(guard.prompt_screens[-1], LLMJudge)
+
+
+def test_a_spending_limit_needs_a_model_whose_price_is_known(tmp_path: Path) -> None:
+    settings = read_settings(judged(tmp_path, "[spending]\nusd_per_day = 2.5\n"), {})
+    assert settings.spending.usd_per_day == 2.5
+    build_guard(settings, open_store("sqlite:///:memory:"))
+    file = tmp_path / "unpriced.toml"
+    unpriced = JUDGED.replace("gemini/gemini-2.5-flash-lite", "hosted_vllm/mine")
+    file.write_text(unpriced + "[spending]\nusd_per_day = 1\n")
+    with pytest.raises(ConfigError, match="nobody knows what hosted_vllm/mine costs"):
+        build_guard(read_settings(file, {}), open_store("sqlite:///:memory:"))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[spending]\nusd_per_day = 0", "spending.usd_per_day"),
+        ("[spending]\nusd_per_day = nan", "spending.usd_per_day"),
+        ("[spending]\nusd = 3", "spending.usd"),
+        ("[canary]\nevery_s = 1", "canary.every_s"),
+        ("[canary]\ncount = 10\nneeded = 5", "canary.needed"),
+        ("[canary]\non_fail = 'ignore'", "canary.on_fail"),
+        ("[guard]\nverdict_cache_s = 601", "guard.verdict_cache_s"),
+        ("[guard]\nverdict_cache_s = -1", "guard.verdict_cache_s"),
+    ],
+)
+def test_a_wrong_limit_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_settings(file, {})
+    assert named in str(error.value)
+
+
+def test_fewer_canaries_need_no_more_than_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "few.toml"
+    file.write_text("[canary]\ncount = 4\n")
+    assert read_settings(file, {}).canary.needed == 4
+
+
+def test_a_cascade_that_skips_every_prompt_screen_or_an_unknown_one_is_refused(full: Path) -> None:
+    policy = full.parent / "policy.toml"
+    for skip, said in (('["terms", "judge"]', "names every prompt screen"), ('["typo"]', "no screen is called 'typo'")):
+        policy.write_text(POLICY.replace("[categories", f"[cascade]\nskip = {skip}\n[categories", 1))
+        with pytest.raises(ConfigError, match=said):
+            build_guard(read_settings(full, {}), open_store("sqlite:///:memory:"))
+
+
+def test_the_memory_of_blocked_pictures_goes_with_its_rule(full: Path) -> None:
+    text = POLICY.replace("[categories", "[enforcement]\nremember_hours = 0\n[categories", 1)
+    (full.parent / "policy.toml").write_text(text)
+    guard = build_guard(read_settings(full, {}), open_store("sqlite:///:memory:"))
+    assert [screen.name for screen in guard.prompt_screens] == ["terms", "judge"]

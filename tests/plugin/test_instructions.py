@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,14 +14,17 @@ from hypothesis import strategies as st
 
 from bad_answers import BAD_ANSWERS, CATEGORIES, GOOD, GOOD_TEXT, NONCE
 from safelight.instructions import (
+    COUNT_STEPS,
     MAX_ANSWER_CHARS,
-    MAX_HISTORY_CHARS,
+    MAX_ANSWER_TOKENS,
+    MAX_CATEGORIES,
+    CourseReason,
+    JudgeReason,
     UnreadableAnswer,
     answer_schema,
     answer_tokens,
     as_data,
     newest_turns,
-    prompt_case,
     prompt_rules,
     read_answer,
 )
@@ -49,8 +55,15 @@ screens = { strict_judge = 0.25 }
 """
 
 
-def turn(text: str, *, minutes: int = 0, action: Action | None = Action.ALLOW) -> Turn:
-    return Turn(texts={"prompt": text}, at=NOW + timedelta(minutes=minutes), action=action)
+def turn(text: str) -> Turn:
+    return Turn(texts={"prompt": text}, at=NOW, action=Action.ALLOW)
+
+
+def altered(part: str, **changes: Any) -> dict[str, Any]:
+    """A good answer with other values in one of its parts."""
+    answer: dict[str, Any] = copy.deepcopy(dict(GOOD))
+    answer[part] |= changes
+    return answer
 
 
 def read(text: str) -> bool:
@@ -85,7 +98,15 @@ def test_the_shipped_policy_gives_rules_for_all_its_categories() -> None:
     assert len(rules) < 8_000
 
 
-# The case.
+def test_the_rules_ask_both_questions_and_name_every_word_of_the_answer() -> None:
+    rules = prompt_rules(Policy.parse(POLICY), screen="llm_judge")
+    assert 'Question one, "prompt"' in rules
+    assert 'Question two, "course"' in rules
+    assert all(f'"{reason}" if' in rules for reason in (*JudgeReason, *CourseReason))
+    assert f"Counts above {COUNT_STEPS[0]} are rounded down; {COUNT_STEPS[-1]} means" in rules
+
+
+# Data.
 
 
 @given(st.dictionaries(TEXTS, TEXTS))
@@ -95,65 +116,63 @@ def test_data_reads_back_unchanged_and_holds_no_control_token(texts: dict[str, s
     assert "<" not in data
 
 
-@given(st.dictionaries(TEXTS, TEXTS, min_size=1), st.lists(TEXTS, max_size=4))
-def test_no_text_changes_the_shape_of_the_case(texts: dict[str, str], before: list[str]) -> None:
-    case = json.loads(prompt_case(texts, [turn(text) for text in before], nonce=NONCE, max_history=9))
-    assert list(case) == ["nonce", "current", "history_left_out", "history"]
-    assert case["nonce"] == NONCE
-    assert case["current"] == {"channels": texts}
-    assert [shown["channels"] for shown in case["history"]] == [{"prompt": text} for text in before]
-
-
-def test_the_history_is_shown_oldest_first_with_time_and_ruling() -> None:
-    turns = [turn("one", action=Action.BLOCK), turn("two", minutes=1), turn("three", minutes=2, action=None)]
-    case = json.loads(prompt_case({"prompt": "now"}, turns, nonce=NONCE, max_history=9))
-    assert case["history_left_out"] == 0
-    assert case["history"] == [
-        {"at": "2026-11-22T12:00:00+00:00", "ruling": "block", "channels": {"prompt": "one"}},
-        {"at": "2026-11-22T12:01:00+00:00", "ruling": "allow", "channels": {"prompt": "two"}},
-        {"at": "2026-11-22T12:02:00+00:00", "ruling": "pending", "channels": {"prompt": "three"}},
-    ]
-
-
-def test_older_turns_are_left_out_first_and_counted() -> None:
-    case = json.loads(prompt_case({}, [turn(str(place)) for place in range(30)], nonce=NONCE, max_history=20))
-    assert case["history_left_out"] == 10
-    assert [shown["channels"]["prompt"] for shown in case["history"]] == [str(place) for place in range(10, 30)]
-
-
-def test_no_history_may_be_asked_for() -> None:
-    case = json.loads(prompt_case({}, [turn("old")], nonce=NONCE, max_history=0))
-    assert (case["history"], case["history_left_out"]) == ([], 1)
-
-
 def test_long_turns_stop_at_the_bound_and_are_never_cut() -> None:
-    turns = [turn(f"{place}" + "x" * 3_999) for place in range(9)]
-    shown = newest_turns(turns, max_turns=20, max_chars=MAX_HISTORY_CHARS)
-    assert list(shown) == turns[-5:]
+    turns = [turn(f"{place}" + "x" * 999) for place in range(9)]
+    assert list(newest_turns(turns, max_turns=20, max_chars=5_000)) == turns[-5:]
+    assert list(newest_turns(turns, max_turns=2, max_chars=5_000)) == turns[-2:]
 
 
 def test_a_huge_last_turn_does_not_hide_itself() -> None:
-    turns = [turn("zor"), turn("x" * (MAX_HISTORY_CHARS + 1))]
-    assert newest_turns(turns, max_turns=20, max_chars=MAX_HISTORY_CHARS) == (turns[1],)
+    turns = [turn("zor"), turn("x" * 5_001)]
+    assert newest_turns(turns, max_turns=20, max_chars=5_000) == (turns[1],)
 
 
 # The answer's form.
 
 
-def test_the_schema_allows_nothing_beside_the_asked_keys() -> None:
+def objects(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A schema and every object in it."""
+    inner = schema.get("properties", {}).values()
+    return [schema, *(found for one in inner if one["type"] == "object" for found in objects(one))]
+
+
+def test_the_schema_allows_nothing_beside_the_asked_keys_at_any_level() -> None:
     schema = answer_schema(CATEGORIES)
-    assert schema["additionalProperties"] is False
+    assert len(objects(schema)) == 5
+    for found in objects(schema):
+        assert found["additionalProperties"] is False
+        assert found["required"] == list(found["properties"])
     assert set(schema["required"]) == set(GOOD)
-    assert schema["properties"]["scores"]["additionalProperties"] is False
-    assert schema["properties"]["scores"]["required"] == list(CATEGORIES)
+    for part in ("prompt", "course"):
+        assert set(schema["properties"][part]["required"]) == set(GOOD[part])
+        assert schema["properties"][part]["properties"]["scores"]["required"] == list(CATEGORIES)
 
 
-def test_an_answer_has_room_for_every_category() -> None:
+def test_a_category_that_only_a_policy_names_is_asked_about() -> None:
+    policy = Policy.parse(POLICY)
+    scores = answer_schema(policy.categories)["properties"]["prompt"]["properties"]["scores"]
+    assert scores["properties"]["teapots"] == {"type": "number", "minimum": 0, "maximum": 1}
+    assert "Teapots of any make, whole or broken." in prompt_rules(policy, screen="llm_judge")
+
+
+def longest(names: list[str]) -> str:
+    scores = {name: 0.25 for name in names}
+    prompt = {"verdict": "block", "scores": scores, "reason": "across_turns"}
+    return json.dumps({"nonce": NONCE, "prompt": prompt, "course": {"scores": scores, "reason": "escalating"}})
+
+
+def test_an_answer_has_room_for_every_category_twice_over() -> None:
     names = list(Policy.default().categories)
-    longest = json.dumps(dict(GOOD, scores={name: 0.123456 for name in names}))
-    # Short words and digits can be two characters a token.
-    assert answer_tokens(names) > len(longest) / 2
-    assert len(longest) < MAX_ANSWER_CHARS / 4
+    # Names and words are four characters a token, digits and braces fewer: three is on the safe side.
+    assert answer_tokens(names) >= 2 * len(longest(names)) / 3
+    assert answer_tokens(names) <= MAX_ANSWER_TOKENS
+
+
+def test_an_answer_about_the_most_categories_still_fits() -> None:
+    names = [f"category-{place}" for place in range(MAX_CATEGORIES)]
+    assert answer_tokens(names) == MAX_ANSWER_TOKENS
+    assert len(longest(names)) / 3 < MAX_ANSWER_TOKENS
+    assert len(longest(names)) < MAX_ANSWER_CHARS / 2
 
 
 @pytest.mark.parametrize(
@@ -172,13 +191,15 @@ def test_a_good_answer_is_read(text: str) -> None:
 
 
 def test_what_a_good_answer_says_is_returned() -> None:
-    text = json.dumps(dict(GOOD, verdict="block", scores={"violence": 1, "teapots": 0.25}, reason="disguised"))
-    answer = read_answer(text, nonce=NONCE, categories=CATEGORIES)
+    said = altered("prompt", verdict="block", scores={"violence": 1, "teapots": 0.25}, reason="disguised")
+    said["course"] = {"scores": {"violence": 0.5, "teapots": 0}, "reason": "retrying"}
+    answer = read_answer(json.dumps(said), nonce=NONCE, categories=CATEGORIES)
     assert (answer.blocks, answer.scores, answer.reason) == (True, {"violence": 1.0, "teapots": 0.25}, "disguised")
+    assert (answer.course, answer.course_reason) == ({"violence": 0.5, "teapots": 0.0}, "retrying")
 
 
 def test_there_are_enough_bad_answers() -> None:
-    assert len(BAD_ANSWERS) >= 60
+    assert len(BAD_ANSWERS) >= 120
     assert GOOD_TEXT not in BAD_ANSWERS.values()
     assert len(set(BAD_ANSWERS.values())) == len(BAD_ANSWERS)
 
@@ -194,14 +215,27 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | 
 JSON_VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
-@given(st.sampled_from(sorted(GOOD)), JSON_VALUES)
-def test_any_other_value_of_a_key_opens_nothing_unless_it_means_the_same(key: str, value: object) -> None:
-    changed = dict(GOOD) | {key: value}
+PLACES: list[tuple[str, ...]] = [("nonce",), ("prompt",), ("course",)]
+PLACES += [("prompt", key) for key in GOOD["prompt"]] + [("course", key) for key in GOOD["course"]]
+PLACES += [(part, "scores", name) for part in ("prompt", "course") for name in CATEGORIES]
+
+
+@given(st.sampled_from(PLACES), JSON_VALUES)
+def test_any_other_value_of_a_key_opens_nothing_unless_it_is_of_the_same_form(
+    place: tuple[str, ...], value: object
+) -> None:
+    changed: dict[str, Any] = copy.deepcopy(dict(GOOD))
+    holder = changed
+    for key in place[:-1]:
+        holder = holder[key]
+    before = holder[place[-1]]
+    holder[place[-1]] = value
     try:
-        opened = read(json.dumps(changed))
+        read(json.dumps(changed))
     except UnreadableAnswer:
         return
-    assert not opened or changed == GOOD
+    is_score = type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
+    assert value == before or value in ("allow", "clear") or (place[1:2] == ("scores",) and is_score)
 
 
 @given(st.text() | JSON_VALUES.map(json.dumps))
@@ -211,7 +245,7 @@ def test_text_without_the_nonce_opens_nothing(text: str) -> None:
             read_answer(text, nonce=NONCE, categories=CATEGORIES)
 
 
-BLOCKS = json.dumps(dict(GOOD, verdict="block", scores={"violence": 0.97, "teapots": 0.0}, reason="plain"))
+BLOCKS = json.dumps(altered("prompt", verdict="block", scores={"violence": 0.97, "teapots": 0.0}, reason="plain"))
 
 
 @given(

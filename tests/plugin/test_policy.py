@@ -173,3 +173,70 @@ def test_a_verdict_of_the_wrong_types_is_no_verdict(changes: dict[str, Any]) -> 
 def test_an_outcome_given_as_a_plain_text_is_what_it_says() -> None:
     verdict = Verdict("a", Stage.PROMPT, {"sentinel": 0.0}, outcome="timeout")  # type: ignore[arg-type]
     assert decide(verdict).reason is Reason.SCREENING_UNAVAILABLE
+
+
+CASCADE = POLICY.replace("[categories", '[cascade]\nskip = ["judge"]\nsure_below = 0.1\n[categories', 1)
+
+
+def course(score: float, *, now: float = 0.0) -> Verdict:
+    return Verdict("a", Stage.PROMPT, {"sentinel": now}, course={"sentinel": score})
+
+
+def test_a_course_at_its_threshold_flags_an_innocent_request_and_never_blocks_it() -> None:
+    decision = decide(course(1.0))
+    assert (decision.action, decision.reason, decision.course) == (Action.FLAG, Reason.COURSE, ("sentinel",))
+    assert decision.categories == ()
+
+
+def test_a_course_below_its_threshold_is_no_remark() -> None:
+    decision = decide(course(0.59))
+    assert (decision.action, decision.course) == (Action.ALLOW, ())
+
+
+def test_a_blocked_request_keeps_its_reason_and_names_the_course_too() -> None:
+    decision = decide(course(0.9, now=0.9))
+    assert (decision.action, decision.reason, decision.course) == (Action.BLOCK, Reason.CATEGORY, ("sentinel",))
+
+
+def test_a_policy_may_leave_courses_unflagged() -> None:
+    policy = Policy.parse(POLICY.replace("[categories", "[course]\nflag = false\n[categories", 1))
+    assert decide(course(1.0), policy=policy).action is Action.ALLOW
+
+
+def skipped(screen: str = "judge") -> Verdict:
+    return Verdict(screen, Stage.PROMPT, outcome=Outcome.SKIPPED)
+
+
+def test_a_skipped_screen_is_a_failure_unless_the_policy_lets_it_be_skipped() -> None:
+    assert decide(found(0.0), skipped(), expected=("a", "judge")).is_fault
+    policy = Policy.parse(CASCADE)
+    assert decide(found(0.0), skipped(), policy=policy, expected=("a", "judge")).allows
+    assert decide(found(0.0), skipped("b"), policy=policy, expected=("a", "b")).is_fault
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([skipped()], ("judge",)),
+        ([found(0.1), skipped()], ("a", "judge")),
+        ([failed(Outcome.TIMEOUT), skipped()], ("a", "judge")),
+        ([found(0.0), skipped()], ("a", "b", "judge")),
+    ],
+    ids=["nobody read it", "not sure", "the sure one failed", "one has not spoken"],
+)
+def test_a_cascade_needs_sure_evidence_of_all_others(verdicts: list[Verdict], expected: tuple[str, ...]) -> None:
+    assert decide(*verdicts, policy=Policy.parse(CASCADE), expected=expected).is_fault
+
+
+def test_no_picture_is_ever_skipped() -> None:
+    policy = Policy.parse(CASCADE)
+    verdicts = [Verdict("a", Stage.IMAGE, {"sentinel": 0.0}), Verdict("judge", Stage.IMAGE, outcome=Outcome.SKIPPED)]
+    decision = policy.decide(
+        verdicts, id="d", request_id="r", stage=Stage.IMAGE, created=datetime.now(UTC), expected=("a", "judge")
+    )
+    assert decision.is_fault
+
+
+def test_a_skipped_screen_is_not_on_the_receipt() -> None:
+    decision = decide(found(0.0), skipped(), policy=Policy.parse(CASCADE), expected=("a", "judge"))
+    assert decision.screens == ("a",)

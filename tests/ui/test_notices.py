@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from page_fakes import POLICY
-from safelight import Decision, InvalidRequest, Outcome, Policy, Reason, Stage, Verdict
+from safelight import CoolDown, Decision, InvalidRequest, Outcome, Policy, Reason, Stage, Verdict
 from safelight.policy import Action
 from safelight_ui.notices import Notices, footer, header
 
@@ -71,3 +71,21 @@ def test_a_fault_without_a_decision_is_still_no_refusal() -> None:
     html = notices().unavailable(None)
     assert "Our fault" in html
     assert 'data-state="unavailable"' in html
+
+
+def test_a_refusal_near_a_limit_warns_and_another_does_not() -> None:
+    assert "After 1 more refused request the page pauses" in notices().refused(BLOCKED, 1)
+    assert "After 2 more refused requests the page pauses" in notices().refused(BLOCKED, 2)
+    assert "paused for now" in notices().refused(BLOCKED, 0)
+    assert "pause" not in notices().refused(BLOCKED)
+
+
+def test_a_pause_says_until_when_and_which_decision_to_appeal() -> None:
+    html = notices("mailto:a@example.org").paused(CoolDown(datetime(2026, 1, 2, 3, 4, tzinfo=UTC), decision_id="dec_9"))
+    assert "03:04 UTC on 02 January" in html and "dec_9" in html and "mailto:a@example.org" in html
+    assert 'data-state="paused"' in html
+
+
+def test_a_hold_says_that_a_person_has_to_look() -> None:
+    html = notices().paused(CoolDown(None, decision_id="dec_9"))
+    assert "a person has looked" in html and "goes on by itself" not in html

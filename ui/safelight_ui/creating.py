@@ -6,12 +6,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
 import gradio as gr
 
 from safelight import (
     ContentBlocked,
+    CoolDown,
     Creation,
     GenerationFailed,
     GenerationRequest,
@@ -127,7 +129,9 @@ class Creating:
         if isinstance(error, InvalidRequest):
             return self.notices.invalid(error)
         if isinstance(error, ContentBlocked):
-            return self.notices.refused(error.decision)
+            return self.notices.refused(error.decision, error.left)
+        if isinstance(error, CoolDown):
+            return self.notices.paused(error)
         if isinstance(error, ScreeningUnavailable):
             return self.notices.unavailable(error.decision)
         return self.notices.failed()
@@ -139,7 +143,26 @@ def _principal(request: gr.Request) -> Principal:
         # Gradio rebuilds requests without their origin in some set-ups; nobody is served whom we cannot tell apart.
         raise InvalidRequest("visitor", "cannot be told; reload the page")
     host = asking.client.host if asking.client else "unknown"
-    return Principal(id=f"page:{host}", person=asking.scope[VISITOR])
+    network, local = _network(host)
+    # Whoever sits at this very machine is no stranger.
+    return Principal(id=f"page:{network}", person=asking.scope[VISITOR], anonymous=not local)
+
+
+def _network(host: str) -> tuple[str, bool]:
+    """Return what stands for an address in a budget, and whether it is this machine's own.
+
+    An IPv6 customer commonly has a whole /64 to pick addresses from, so the prefix counts.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host, False
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        address = mapped
+    if address.version == 6 and not address.is_loopback:
+        return str(ip_network(f"{address}/64", strict=False)), False
+    return str(address), address.is_loopback
 
 
 def _number(field: str, text: str | None, kind: type[_N]) -> _N | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from safelight import Creation, Decision, InvalidRequest, Outcome, Picture, Policy, Reason, Stage
+from safelight import CoolDown, Creation, Decision, InvalidRequest, Outcome, Picture, Policy, Reason, Stage
 
 _NO_CATEGORY = {
     Reason.PROVIDER_REFUSED: (
@@ -69,13 +69,33 @@ class Notices:
         body = f"{withheld}<dl>{receipt}</dl>{self._remarks(creation)}{_proof(creation)}"
         return _card("released", "good", heading, body)
 
-    def refused(self, decision: Decision) -> str:
-        """Return why the prompt, or every picture, was blocked."""
+    def refused(self, decision: Decision, left: int | None = None) -> str:
+        """Return why the prompt, or every picture, was blocked.
+
+        Args:
+            decision: The block.
+            left: How many more blocks there may be before requests are paused; None where that is not near.
+        """
         if decision.stage is Stage.PROMPT:
             heading, stage = "Refused: the prompt", "Stage: <b>prompt</b>. It was refused before anything was made."
         else:
             heading, stage = "Refused: the picture", "Stage: <b>picture</b>. What was made is not shown to anyone."
-        return _card("refused", "bad", heading, f"<p>{stage}</p>{self._why(decision)}{self._how_to_appeal(decision)}")
+        body = f"<p>{stage}</p>{self._why(decision)}{_warning(left)}{self._how_to_appeal(decision.id)}"
+        return _card("refused", "bad", heading, body)
+
+    def paused(self, error: CoolDown) -> str:
+        """Return that too many requests were blocked, and until when nothing is made."""
+        if error.until is None:
+            heading, when = "Paused until a person has looked", "Somebody has to look at this before it goes on."
+        else:
+            heading = "Paused for a while"
+            when = f"It goes on by itself at <b>{error.until:%H:%M} UTC on {error.until:%d %B}</b>."
+        body = (
+            f"<p>Several requests were refused in a short time, so nothing is read or made now. {when}</p>"
+            # A whole group's pause rests on somebody else's decision, which is nobody else's business.
+            f"{self._how_to_appeal(error.decision_id) if error.scope == 'principal' else ''}"
+        )
+        return _card("paused", "bad", heading, body)
 
     def unavailable(self, decision: Decision | None) -> str:
         """Return that screening failed, which says nothing about the person."""
@@ -102,7 +122,7 @@ class Notices:
     def _withheld(self, pictures: Sequence[Picture], place: int) -> str:
         decision = pictures[place].decision
         heading = f"Picture {place + 1} of {len(pictures)} was withheld"
-        why = self._why(decision) + self._how_to_appeal(decision)
+        why = self._why(decision) + self._how_to_appeal(decision.id)
         return f'<div class="sl-withheld" data-withheld="{place + 1}"><h4>{heading}</h4>{why}</div>'
 
     def _why(self, decision: Decision) -> str:
@@ -113,9 +133,9 @@ class Notices:
         items = "".join(f"<dt>{escape(title)}</dt><dd>{escape(advice)}</dd>" for title, advice in reasons)
         return f'<dl class="sl-why">{items}</dl>'
 
-    def _how_to_appeal(self, decision: Decision) -> str:
+    def _how_to_appeal(self, decision_id: str) -> str:
         whom = f"Appeal to {_contact(self.appeal)}" if self.appeal else "Tell whoever runs this page"
-        return f'<p class="sl-appeal">Wrong? {whom} and quote the decision<br><code>{escape(decision.id)}</code></p>'
+        return f'<p class="sl-appeal">Wrong? {whom} and quote the decision<br><code>{escape(decision_id)}</code></p>'
 
     def _remarks(self, creation: Creation) -> str:
         decisions = [creation.admission.decision, *(one.decision for one in creation.pictures if one.encoded)]
@@ -166,6 +186,16 @@ def _card(state: str, tone: str, heading: str, body: str) -> str:
 
 def _chips(names: Iterable[str]) -> str:
     return " ".join(f'<span class="sl-chip">{escape(name)}</span>' for name in names)
+
+
+def _warning(left: int | None) -> str:
+    if left is None:
+        return ""
+    if left <= 0:
+        return '<p class="sl-warning">Too many requests were refused: further ones are paused for now.</p>'
+    return (
+        f'<p class="sl-warning">After {left} more refused request{"s" * (left != 1)} the page pauses for a while.</p>'
+    )
 
 
 def _quote(decision: Decision | None) -> str:

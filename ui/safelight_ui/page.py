@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from safelight.canary import watching
 from safelight.config import Runtime
 from safelight.errors import MissingExtra
 
@@ -66,7 +67,8 @@ def _app(runtime: Runtime) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            yield
+            async with watching(runtime.canaries):
+                yield
         finally:
             pictures.close()
 

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
+import logging
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError
 from ..verdict import Outcome
+from .circuit import Call, CircuitBreaker, CircuitState
 from .litellm_clients import close_with_loop
+from .litellm_prices import checked_prices, cost_usd, is_priced
 from .litellm_reading import Reading, read_error, read_response
+from .litellm_setup import fixed_arguments, load_litellm
+from .problems import JUDGE_AUTH, Problems, problem_of
 
-_GEMINI_PREFIXES = ("gemini/", "vertex_ai/gemini")
-
-# The four categories that a caller may adjust. A judge has to read what the filters would keep from it.
-_GEMINI_FILTERS_OFF = [
-    {"category": f"HARM_CATEGORY_{name}", "threshold": "OFF"}
-    for name in ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
-]
+logger = logging.getLogger("safelight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,8 @@ class ChatAnswer:
         first_token: Token to log probability, for the first token of the answer; filled if ``top_logprobs`` was asked.
         tokens_in: Tokens sent, over all attempts that reported them.
         tokens_out: Tokens received, likewise.
-        cost_usd: Price in US dollars by LiteLLM's table, over all attempts, or None where it knows no price.
+        cost_usd: Price in US dollars, over all attempts that reported their tokens, or None where no price is known.
+        retry_after_s: How long the provider, or an open circuit, asks to wait, in seconds; 0 if neither says.
     """
 
     outcome: Outcome
@@ -52,6 +50,7 @@ class ChatAnswer:
     tokens_in: int = 0
     tokens_out: int = 0
     cost_usd: float | None = None
+    retry_after_s: float = 0.0
 
 
 class Chat(Protocol):
@@ -74,6 +73,10 @@ class Chat(Protocol):
 class LiteLLMChat:
     """Asks one model, at most ``max_attempts`` times, within one deadline.
 
+    A provider that keeps failing is left alone for a while: then the answer is ``UNREACHABLE``, ``circuit_open``, at
+    once. What the provider answers, were it a refusal or half an answer, is no failure in that sense; no answer, an
+    error status and somebody else's answer are. A key that it does not take opens the circuit at once.
+
     Connections are kept for the event loop that they were opened in, and closed when it ends.
 
     Args:
@@ -83,6 +86,9 @@ class LiteLLMChat:
         deadline_s: Seconds for all attempts together, pauses included.
         max_attempts: 1 or more. Only faults that may pass are tried again, never a refusal or a wrong setting.
         pause_s: Mean pause before another attempt, in seconds; a random half of it is added or taken away.
+        breaker: Counts the provider's failures, by attempt; by default one of its own.
+        problems: Keeps what is wrong beyond passing faults; by default one of its own.
+        usd_per_million: US dollars for a million tokens sent and for a million received, in place of LiteLLM's table.
 
     Raises:
         ConfigError: If a number is out of range, or a Gemini has no key.
@@ -98,6 +104,9 @@ class LiteLLMChat:
         deadline_s: float = 8.0,
         max_attempts: int = 2,
         pause_s: float = 0.25,
+        breaker: CircuitBreaker | None = None,
+        problems: Problems | None = None,
+        usd_per_million: Sequence[float] | None = None,
     ) -> None:
         if not model:
             raise ConfigError("model: must not be empty")
@@ -109,12 +118,38 @@ class LiteLLMChat:
         self._deadline_s = deadline_s
         self._max_attempts = max_attempts
         self._pause_s = pause_s
-        self._litellm = _load_litellm()
+        self._breaker = breaker or CircuitBreaker()
+        self._problems = problems or Problems(model)
+        self._prices = checked_prices(usd_per_million)
+        self._litellm = load_litellm()
         self._openai_error: type[Exception] = importlib.import_module("openai").OpenAIError
         if model.startswith("gemini/") and not api_key and self._litellm.validate_environment(model)["missing_keys"]:
             # Said now, and not as a fault of every single question.
             raise ConfigError(f"api_key: {model} needs one; set it, or GEMINI_API_KEY in the environment")
-        self._fixed = _fixed_arguments(model, api_base=api_base, api_key=api_key, timeout_s=deadline_s)
+        self._fixed = fixed_arguments(model, api_base=api_base, api_key=api_key, timeout_s=deadline_s)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why it is not to be relied on now: ``judge_auth``, ``judge_config``, ``judge_retired``. Empty when it is.
+
+        Each holds until a call succeeds, or for a minute after it was last met.
+        """
+        return self._problems.now
+
+    @property
+    def circuit(self) -> CircuitState:
+        """Whether the provider is asked or left alone. An open circuit heals by itself, so it is no problem."""
+        return self._breaker.state
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until the provider may be asked again; 0 if it may be now."""
+        return self._breaker.retry_after_s
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether it is known what the model costs."""
+        return self._prices is not None or is_priced(self._litellm, self.model)
 
     async def ask(
         self,
@@ -146,30 +181,57 @@ class LiteLLMChat:
             arguments |= {"logprobs": True, "top_logprobs": top_logprobs}
         if extra_body:
             arguments["extra_body"] = dict(extra_body)
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                await close_with_loop(self._litellm)
-                return await self._attempts(arguments, cut_is_whole=top_logprobs > 0, flaw=flaw)
-        except TimeoutError:
-            return ChatAnswer(Outcome.TIMEOUT, reason="deadline")
+        await close_with_loop(self._litellm)
+        return await self._attempts(arguments, cut_is_whole=top_logprobs > 0, flaw=flaw)
 
     async def _attempts(
         self, arguments: Mapping[str, Any], *, cut_is_whole: bool, flaw: Callable[[str], str] | None
     ) -> ChatAnswer:
-        ends = time.monotonic() + self._deadline_s
-        spent = ChatAnswer(Outcome.FAILED)
+        ends = asyncio.get_running_loop().time() + self._deadline_s
+        spent: ChatAnswer | None = None
         for attempt in range(1, self._max_attempts + 1):
-            reading = await self._attempt(arguments, cut_is_whole)
+            call = self._breaker.admit()
+            if call is None:
+                break
+            reading = await self._through(call, arguments, cut_is_whole=cut_is_whole, ends=ends)
             problem = flaw(reading.text) if flaw and reading.outcome is Outcome.OK else ""
             if problem:
                 reading = replace(reading, outcome=Outcome.UNPARSABLE, text="", reason=problem, retry=True)
-            spent = _add(spent, reading)
-            # Equal pauses would send everybody back at the same moment.
-            pause = max(reading.retry_after_s, self._pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-            if not reading.retry or attempt == self._max_attempts or time.monotonic() + pause >= ends:
+            spent = self._add(spent, reading)
+            if attempt == self._max_attempts or not await self._may_try_again(reading, ends):
                 break
-            await asyncio.sleep(pause)
-        return spent
+        return spent or ChatAnswer(
+            Outcome.UNREACHABLE, reason="circuit_open", retry_after_s=self._breaker.retry_after_s
+        )
+
+    async def _may_try_again(self, reading: Reading, ends: float) -> bool:
+        """Wait for the time of another attempt, if there should be one."""
+        # Equal pauses would send everybody back at the same moment.
+        pause = max(reading.retry_after_s, self._pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        in_time = asyncio.get_running_loop().time() + pause < ends
+        if not reading.retry or not in_time or not self._breaker.admits():
+            return False
+        await asyncio.sleep(pause)
+        return True
+
+    async def _through(self, call: Call, arguments: Mapping[str, Any], *, cut_is_whole: bool, ends: float) -> Reading:
+        with call:
+            try:
+                async with asyncio.timeout_at(ends):
+                    reading = await self._attempt(arguments, cut_is_whole)
+            except TimeoutError:
+                reading = Reading(Outcome.TIMEOUT, "deadline")
+            problem = problem_of(reading.reason)
+            if problem:
+                self._problems.met(problem, reason=reading.reason)
+            if reading.answered:
+                self._problems.gone()
+                call.succeeded()
+            else:
+                call.failed(at_once=problem == JUDGE_AUTH)
+        if call.opened:
+            logger.warning("circuit_open: %s is left alone for a while, after %s", self.model, reading.reason)
+        return reading
 
     async def _attempt(self, arguments: Mapping[str, Any], cut_is_whole: bool) -> Reading:
         bodies: list[str] = []
@@ -185,49 +247,20 @@ class LiteLLMChat:
             return read_error(error, bodies[-1] if bodies else None)
         return read_response(response, bodies[-1] if bodies else None, cut_is_whole=cut_is_whole)
 
-
-def _add(spent: ChatAnswer, reading: Reading) -> ChatAnswer:
-    costs = [cost for cost in (spent.cost_usd, reading.cost_usd) if cost is not None]
-    return ChatAnswer(
-        outcome=reading.outcome,
-        text=reading.text,
-        model=reading.model,
-        reason=reading.reason,
-        first_token=reading.first_token,
-        tokens_in=spent.tokens_in + reading.tokens_in,
-        tokens_out=spent.tokens_out + reading.tokens_out,
-        cost_usd=sum(costs) if costs else None,
-    )
-
-
-def _fixed_arguments(model: str, *, api_base: str | None, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "model": model,
-        "api_base": api_base.rstrip("/") if api_base else None,
-        "api_key": api_key,
-        # The same for every call: LiteLLM opens a new connection pool for each timeout it meets.
-        "timeout": timeout_s,
-        "num_retries": 0,
-        "max_retries": 0,
-        # A host program's own LiteLLM callbacks have no business with prompts under judgement.
-        "no-log": True,
-    }
-    if model.startswith(_GEMINI_PREFIXES):
-        arguments["safety_settings"] = _GEMINI_FILTERS_OFF
-        # Thinking costs time and answer tokens. LiteLLM makes this "none" for 2.5, and "as little as can be" since 3.
-        if not model.rpartition("/")[2].startswith(("gemini-1", "gemini-2.0", "gemini-2.5-pro")):
-            arguments["reasoning_effort"] = "disable"
-    return arguments
-
-
-def _load_litellm() -> Any:
-    # Without it the import fetches a price table from the network.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    try:
-        litellm: Any = importlib.import_module("litellm")
-    except ModuleNotFoundError as error:
-        raise MissingExtra("litellm", "judge", needed_by="an LLM judge") from error
-    litellm.suppress_debug_info = True
-    litellm.turn_off_message_logging = True
-    litellm.telemetry = False
-    return litellm
+    def _add(self, spent: ChatAnswer | None, reading: Reading) -> ChatAnswer:
+        cost = reading.cost_usd
+        if self._prices is not None and (reading.tokens_in or reading.tokens_out):
+            cost = cost_usd(self._prices, tokens_in=reading.tokens_in, tokens_out=reading.tokens_out)
+        before = spent or ChatAnswer(Outcome.FAILED)
+        costs = [one for one in (before.cost_usd, cost) if one is not None]
+        return ChatAnswer(
+            outcome=reading.outcome,
+            text=reading.text,
+            model=reading.model,
+            reason=reading.reason,
+            first_token=reading.first_token,
+            tokens_in=before.tokens_in + reading.tokens_in,
+            tokens_out=before.tokens_out + reading.tokens_out,
+            cost_usd=sum(costs) if costs else None,
+            retry_after_s=reading.retry_after_s,
+        )

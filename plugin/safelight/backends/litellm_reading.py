@@ -24,6 +24,8 @@ _MALFORMED = frozenset({"MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL"})
 
 _TRY_AGAIN = frozenset({429, 500, 502, 503, 504, 529})
 _CODES = {404: "http_404_model_retired"}
+# Somebody in between, such as a hotel's portal, or nobody at all.
+_NOT_THE_PROVIDER = frozenset({"html", "not_json", "error"})
 
 # Names of error classes, so that neither openai nor httpx is imported to compare with.
 _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError"})
@@ -59,6 +61,17 @@ class Reading:
     tokens_in: int = 0
     tokens_out: int = 0
     cost_usd: float | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the provider itself answered, in its own form: then it can be reached and takes what it is sent.
+
+        A refusal, half an answer or a block without a finding is an answer too: what one person asks may bring it
+        on, and must not make the provider look broken to everybody else.
+        """
+        if self.outcome in (Outcome.TIMEOUT, Outcome.UNREACHABLE):
+            return False
+        return self.reason not in _NOT_THE_PROVIDER and not self.reason.startswith("http_")
 
 
 def read_response(response: Any, body: str | None, *, cut_is_whole: bool) -> Reading:
@@ -106,6 +119,9 @@ def read_error(error: Exception, body: str | None) -> Reading:
         return Reading(Outcome.UNREACHABLE, f"http_{status}", retry=True, retry_after_s=_retry_after_s(causes))
     if kinds & _TIMEOUTS:
         return Reading(Outcome.TIMEOUT, "timeout")
+    if status == 400 and any("API_KEY_INVALID" in str(cause) for cause in causes):
+        # Gemini's way to say what others say with 401.
+        return Reading(Outcome.FAILED, "http_400_key_invalid")
     if status:
         return Reading(Outcome.FAILED, _CODES.get(status, f"http_{status}"))
     return Reading(Outcome.FAILED, "error")

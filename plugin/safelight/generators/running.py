@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..channels import TEXTS
+from ..channel_table import TEXTS
 from ..errors import GenerationFailed, InvalidRequest
 from ..quiet import hush
 from ..request import GenerationRequest

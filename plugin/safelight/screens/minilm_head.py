@@ -1,16 +1,20 @@
 """A quick local opinion on a prompt: MiniLM vectors and a small trained head that knows the policy's categories.
 
 The head (``minilm_head.json``) was trained by ``examples/train_minilm_head.py`` on short, tame prompts that were
-written for it; ``python examples/train_minilm_head.py --check`` prints what it does on prompts it was not trained on.
+written for it; ``python examples/train_minilm_head.py --check`` prints what it does on prompts it was not trained on,
+and ``python benchmarks/prompt_screens.py`` how it stands beside other screens that packages ship.
 
-What is covered: requests that name their matter plainly, in English, for every shipped category but one, in every view
-of every channel that says what to show. A long text is read whole: in overlapping windows, and clause by clause, so
-that a request is not lost among harmless words; not every one is found there.
-What is not covered: ``sexual/minors``, for which nothing was written and no score is given. Negative prompts
-(``negative_prompt``, ``negative_prompt_2`` and further ones): they list what to avoid, and the head cannot tell that
-from asking for it, so it does not read them, unless a guidance below 1 turns them into a request. History. Other
-languages, euphemism, slang, names, and how people really word such prompts: the training prompts are tame, so the
-recall on real ones is unknown. Speaking against a harm ("stop hate speech") looks to it much like the harm.
+What is covered: requests that name their matter plainly, in English, for every shipped category but one, in every
+channel that says what to show: as typed, and in each view that undoes a disguise which is there. A long text is read
+whole: in overlapping windows, and clause by clause, so that a request is not lost among harmless words; in long ones
+about one in four is lost all the same. 722 of the 723 harmless prompts of ``examples/prompts/benign.tsv`` pass.
+What is not covered: other languages. Harmless prompts pass in the twelve that were tried, but so do nine of ten
+harmful ones in eleven of them. Where a text is most likely not English the verdict's reason says so (``NOT_ENGLISH``),
+and a low score must not spare it a better judge. ``sexual/minors``, for which nothing was written and no score is given.
+Negative prompts (``negative_prompt``, ``negative_prompt_2`` and further ones): they list what to avoid, and the head
+cannot tell that from asking for it, so it does not read them, unless a guidance below 1 turns them into a request.
+History. Euphemism, slang, names, and how people really word such prompts: the training prompts are tame, so the recall
+on real ones is unknown. Speaking against a harm ("stop hate speech") looks to it much like the harm.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -36,23 +41,36 @@ from ..verdict import Outcome, Stage, Verdict
 WINDOW = 64
 """Tokens that are judged at a time. In longer passages one request is averaged away by what surrounds it."""
 
-STRIDE = 32
-"""Tokens from one window to the next; half a window, so that no short request is cut by every border."""
+STRIDE = 48
+"""Tokens from one window to the next, so that no request of ``WINDOW - STRIDE`` tokens is cut by every border. By
+cross-validation on the training prompts a stride of 32 found nothing more, in prompts of any length."""
 
 CLAUSE_SHIFT = 3.0
-"""By how many logits a clause alone must be surer than a window. 0, 1, 2 and 3 were tried by cross-validation on the
-training prompts: with 3, single harmless prompts were flagged no more often than without any clauses."""
+"""By how many logits a clause alone must be surer than a window. 1, 2, 3 and no clauses were tried by cross-validation
+on the training prompts. With 3, single harmless prompts are flagged no more often than without any clauses (1.4 %).
+With 2 that holds too, and 83 % instead of 75 % of the requests between two harmless prompts are found; but then 23 %
+instead of 13 % of harmless lists of 24 tricky prompts are flagged."""
 
 MIN_CHARS_PER_TOKEN = 2.4
 """Fewer letters a token than this, and a view is noise (a harmless text backwards, a cipher undone that never was
 there). Measured on 341 training prompts and their views: noise has 2.33 or fewer, readable views 2.62 or more, each at
 the 5 % that come closest."""
 
+ENGLISH_CHARS_PER_TOKEN = 3.0
+"""Fewer than this, and the text is most likely not English, which this tokenizer cuts to pieces. Measured on the
+harmless training prompts: 4 % of the English ones are below it, and 94 % of those in eleven other languages."""
+
+NOT_ENGLISH = "not_english"
+"""The reason in a verdict on a text that is most likely not English: its low scores are no evidence."""
+
 MAX_WORK = 24_576
 """Most tokens of all passages of a request, about ten seconds of one core. English that fills a channel has some 7,000
 in its readable views. More is not cut off but not judged at all, which never is an allow."""
 
 _BATCH_TOKENS = 512
+
+# A run of the model costs about as much as this many tokens, so more are not spent on filling up shorter passages.
+_FILLING = 16
 _CLAUSE_ENDS = re.compile(r"[.,;:!?|()\[\]{}\"\n\u3001\u3002\uff0c\uff1b]+")
 _NEGATIVE = "negative_prompt"
 
@@ -163,10 +181,12 @@ class MiniLMHeadScreen:
     async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
         """Judge what the request asks to show. The history is not read.
 
+        The verdict's reason is ``NOT_ENGLISH`` where the text most likely is not: then only high scores mean anything.
+
         Raises:
             ValueError: If the model's answer is no array of finite numbers.
         """
-        passages = await asyncio.to_thread(self._passages, request)
+        passages, english = await asyncio.to_thread(self._passages, request)
         if passages is None:
             return Verdict(
                 screen=self.name,
@@ -180,25 +200,59 @@ class MiniLMHeadScreen:
         for batch in _batches(passages):
             best = np.maximum(best, await asyncio.to_thread(self._scores, batch))
         scores = {category: float(score) for category, score in zip(self._head.categories, best, strict=True)}
-        return Verdict(screen=self.name, stage=Stage.PROMPT, scores=scores, model=self.model)
+        reason = "" if english else NOT_ENGLISH
+        return Verdict(screen=self.name, stage=Stage.PROMPT, scores=scores, reason=reason, model=self.model)
 
-    def _passages(self, request: GenerationRequest) -> Mapping[Tokens, float] | None:
-        """Return each distinct passage with its shift, or None where there are more than the screen can read."""
+    def _passages(self, request: GenerationRequest) -> tuple[Mapping[Tokens, float] | None, bool]:
+        """Return each distinct passage with its shift, and whether every channel is most likely English.
+
+        None stands for the passages where there are more than the screen can read.
+        """
         found: dict[Tokens, float] = {}
         work = 0
-        for view in _views(request):
-            tokens = self._embedder.tokens(view.text)
-            if view.kind != "raw" and not _readable(view.text, tokens):
-                continue
-            clauses = (self._embedder.tokens(clause) for clause in _CLAUSE_ENDS.split(view.text))
-            shifted = [(window, CLAUSE_SHIFT) for clause in clauses for window in _windows(clause)]
-            for passage, shift in [(window, 0.0) for window in _windows(tokens)] + shifted:
-                if passage not in found:
-                    work += len(passage)
-                found[passage] = min(shift, found.get(passage, shift))
-            if work > MAX_WORK:
-                return None
-        return found
+        english = True
+        for views in _channels(request):
+            texts = self._worth_reading(views)
+            english = english and _density(*texts[0]) >= ENGLISH_CHARS_PER_TOKEN
+            for text, tokens in texts:
+                for passage, shift in self._parts(text, tokens, windows=text == texts[0][0]):
+                    if passage not in found:
+                        work += len(passage)
+                    found[passage] = min(shift, found.get(passage, shift))
+                if work > MAX_WORK:
+                    return None, english
+        return found, english
+
+    def _parts(self, text: str, tokens: Tokens, *, windows: bool) -> Iterator[tuple[Tokens, float]]:
+        """Yield a text's passages with their shifts: its windows and its clauses.
+
+        Args:
+            text: What to read.
+            tokens: The text's tokens.
+            windows: Whether to read windows too where the text has several and clauses as well. In a view of a long
+                text they would be the text's own windows again, moved by a few tokens.
+        """
+        clauses = [clause for clause in _CLAUSE_ENDS.split(text) if clause.strip()]
+        if windows or len(tokens) <= WINDOW or len(clauses) < 2:
+            yield from ((window, 0.0) for window in _windows(tokens))
+        for clause in clauses:
+            yield from ((window, CLAUSE_SHIFT) for window in _windows(self._embedder.tokens(clause)))
+
+    def _worth_reading(self, views: Sequence[View]) -> list[tuple[str, Tokens]]:
+        """Return the text as it is, and after it each view that can be read and undoes something, with their tokens.
+
+        A disguise that the normaliser has found is undone for certain. A blind reading counts where it is better
+        English than the text itself: that is how a text looks that was written backwards or in leetspeak.
+        """
+        typed, *others = ((view, self._embedder.tokens(view.text)) for view in views)
+        limit = _density(typed[0].text, typed[1])
+        worth = [typed]
+        for view, tokens in others:
+            density = _density(view.text, tokens)
+            sure = view.evident or view.kind == "folded"
+            if density >= MIN_CHARS_PER_TOKEN and (sure or density > limit):
+                worth.append((view, tokens))
+        return [(view.text, tokens) for view, tokens in worth]
 
     def _scores(self, batch: Sequence[tuple[Tokens, float]]) -> NDArray[np.float32]:
         vectors = self._embedder.vectors([passage for passage, _ in batch])
@@ -207,19 +261,20 @@ class MiniLMHeadScreen:
         return highest
 
 
-def _views(request: GenerationRequest) -> Iterator[View]:
-    """Yield the views of every channel that says what to show, and those channels' texts as one."""
+def _channels(request: GenerationRequest) -> Iterator[Sequence[View]]:
+    """Yield the views of each channel that says what to show, and those channels' texts as one."""
     turned = request.guidance_scale is not None and request.guidance_scale < 1
     shown = [name for name in request.texts if turned or not name.startswith(_NEGATIVE)]
     for name in shown:
-        yield from request.views[name]
+        yield request.views[name]
     if len(shown) > 1:
         # One request may be told in two channels.
-        yield View("raw", " ".join(request.texts[name] for name in shown))
+        yield (View("raw", " ".join(request.texts[name] for name in shown)),)
 
 
-def _readable(text: str, tokens: Tokens) -> bool:
-    return len("".join(text.split())) >= MIN_CHARS_PER_TOKEN * len(tokens)
+def _density(text: str, tokens: Tokens) -> float:
+    """Return letters a token; infinite where there is no token."""
+    return len("".join(text.split())) / len(tokens) if tokens else inf
 
 
 def _windows(tokens: Tokens) -> Iterator[Tokens]:
@@ -235,7 +290,8 @@ def _batches(passages: Mapping[Tokens, float]) -> Iterator[list[tuple[Tokens, fl
     """Yield the passages in groups of like length, so that little is spent on filling up the shorter ones."""
     batch: list[tuple[Tokens, float]] = []
     for passage, shift in sorted(passages.items(), key=lambda item: len(item[0])):
-        if batch and (len(batch) + 1) * len(passage) > _BATCH_TOKENS:
+        filling = sum(len(passage) - len(shorter) for shorter, _ in batch)
+        if batch and (filling > _FILLING or (len(batch) + 1) * len(passage) > _BATCH_TOKENS):
             yield batch
             batch = []
         batch.append((passage, shift))

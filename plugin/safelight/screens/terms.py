@@ -18,7 +18,7 @@ from ..request import GenerationRequest, Turn
 from ..verdict import Stage, Verdict
 
 MIN_CIPHER_LETTERS = 5
-_CIPHERS = ("reversed", "rot13", "atbash", "pig_latin")
+_CIPHERS = ("reversed", "rot13", "atbash", "caesar", "pig_latin")
 
 
 class TermsScreen:

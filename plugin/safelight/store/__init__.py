@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..errors import ConfigError
 from ..policy import Action, Decision
-from ..request import GenerationRequest, Turn
+from ..request import GenerationRequest, History, Principal
 
 STALE_AFTER = timedelta(minutes=15)
 """A turn still pending after this was left behind by a process that ended; longer than any request may take."""
+
+
+_T = TypeVar("_T")
+
+Run = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
+"""Runs one SQL statement, which names its values as ``:name``, and returns its rows. It must be a statement
+that every database understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +47,31 @@ class Store(Protocol):
     Every method raises ``StoreUnavailable`` when the database does not answer; what raised was not done.
     """
 
-    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> tuple[Turn, ...]:
-        """Durably add a pending turn, and return the person's last ``limit`` turns before it, oldest first.
+    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> History:
+        """Durably add a pending turn, and return the person's last ``limit`` turns before it with their summary.
 
-        Both happen in one transaction, so of two simultaneous requests one sees the other.
+        Up to 100 older turns that are still pending come with them: however many somebody sends at once, each is seen.
+        Both happen in one transaction, so of two simultaneous requests one sees the other. However long the person's
+        history is, the work and what comes back are bounded.
         """
+        ...
+
+    def history(self, principal: Principal, *, limit: int) -> History:
+        """Return the person's last ``limit`` turns with their summary, and add nothing."""
         ...
 
     def record(self, decision: Decision) -> None:
         """Durably add a decision; it is on disk when this returns.
 
         The decision settles its turn. A restricted one is held from deletion, and the turn's text is erased.
+        """
+        ...
+
+    def overturn(self, decision_id: str, *, at: datetime) -> bool:
+        """Note that an appeal against a block was won. Return whether there is such a block, not yet overturned.
+
+        The turn is shown as overturned from then on and no longer counts as blocked. The decision stays as it was
+        ruled, and nothing is released on the strength of this.
         """
         ...
 
@@ -84,6 +105,14 @@ class Store(Protocol):
 
     def secret(self, name: str) -> bytes:
         """Return 32 random bytes that stay the same for this store, made on first use."""
+        ...
+
+    def transact(self, work: Callable[[Run], _T], *, write: bool = True) -> _T:
+        """Do work in one transaction of its own, durably where it writes.
+
+        What Safelight keeps beside requests (attempts, calls, scans) is written once, for every database, on this.
+        ``work`` may be called again if the transaction could not be completed.
+        """
         ...
 
     def close(self) -> None:

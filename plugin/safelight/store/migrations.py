@@ -6,6 +6,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from ..errors import ConfigError
+from . import schema_m002
 
 migrations = Migrations("safelight")
 
@@ -64,6 +65,13 @@ def m001_initial(db: Database) -> None:
         """
     )
     db.execute("CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
+
+
+@migrations()
+def m002_people(db: Database) -> None:
+    """Risk and counters of people, attempts, holds, blocked prompts, calls and scans."""
+    for statement in schema_m002.statements(serial="INTEGER PRIMARY KEY AUTOINCREMENT", newest="MAX(created)"):
+        db.execute(statement)
 
 
 def migrate(db: Database) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
-from ..policy import Action, Decision, Reason
-from ..request import GenerationRequest, Principal, Turn
-from ..verdict import Stage
-from . import STALE_AFTER, APIKey, rows
+from ..policy import Action, Decision
+from ..request import GenerationRequest, History, Principal
+from . import STALE_AFTER, APIKey, Run, rows, turns
 from .postgres_migrations import migrate
 from .postgres_transactions import Connection, Cursor, Transactions
 
@@ -24,16 +22,8 @@ CONNECTIONS = 8
 MIGRATION_PATIENCE_S = 60.0
 """How long a start waits for another process that migrates, in seconds."""
 
-_INSERT_TURN = """
-    INSERT INTO turns (request_id, tenant, principal, person, texts, created, state)
-    VALUES (%(request_id)s, %(tenant)s, %(principal)s, %(person)s, %(texts)s, %(created)s, %(state)s)
-"""
-_INSERT_DECISION = """
-    INSERT INTO decisions (id, request_id, stage, action, reason, categories, policy, verdicts, created, picture_index,
-        image_sha256, hold)
-    VALUES (%(id)s, %(request_id)s, %(stage)s, %(action)s, %(reason)s, %(categories)s, %(policy)s, %(verdicts)s,
-        %(created)s, %(picture_index)s, %(image_sha256)s, %(hold)s)
-"""
+_T = TypeVar("_T")
+
 _RELEASABLE = """
     SELECT EXISTS (
         SELECT 1 FROM decisions WHERE stage = 'prompt' AND action IN ('allow', 'flag')
@@ -66,52 +56,25 @@ class PostgresStore:
         self._secrets: dict[str, bytes] = {}
         self._transactions = Transactions(url, prepare=_prepare, timeout_s=timeout_s, connections=connections)
 
-    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> tuple[Turn, ...]:
+    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> History:
         """Add a pending turn and return what came before it."""
-        who = request.principal
-        values = {
-            "request_id": request_id,
-            "tenant": who.tenant,
-            "principal": who.id,
-            "person": who.person,
-            "texts": json.dumps(dict(request.texts), ensure_ascii=False),
-            "created": rows.stamp(at),
-            "state": rows.PENDING,
-        }
+        return self._transactions.transact(lambda run: turns.reserve(run, request_id, request, at=at, limit=limit))
 
-        def work(cursor: Cursor) -> tuple[Turn, ...]:
-            # One person at a time, until this commits. A statement of its own: the next one then reads a snapshot
-            # that was taken after the wait, so it holds what the one before has committed.
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_lock_of(who)])
-            past = cursor.execute(
-                "SELECT texts, created, state FROM turns WHERE tenant = %s AND principal = %s AND person = %s"
-                " ORDER BY seq DESC LIMIT %s",
-                [who.tenant, who.id, who.person, limit],
-            )
-            history = tuple(rows.turn_of(row) for row in past)[::-1]
-            cursor.execute(_INSERT_TURN, values)
-            return history
-
-        return self._transactions.run(work)
+    def history(self, principal: Principal, *, limit: int) -> History:
+        """Return what is known of a person."""
+        return self._transactions.transact(lambda run: turns.history(run, principal, limit=limit), write=False)
 
     def record(self, decision: Decision) -> None:
         """Add a decision and settle its turn."""
-        row = rows.decision_row(decision)
+        self._transactions.transact(lambda run: turns.record(run, decision))
 
-        def work(cursor: Cursor) -> None:
-            cursor.execute(_INSERT_DECISION, row)
-            # The prompt's ruling settles the turn; a picture's only where it is worse.
-            if decision.stage is Stage.PROMPT or not decision.allows:
-                _set_state(cursor, decision.request_id, rows.state_after(decision))
-            if decision.reason is Reason.RESTRICTED:
-                cursor.execute("UPDATE turns SET texts = '{}' WHERE request_id = %s", [decision.request_id])
-
-        self._transactions.run(work)
+    def overturn(self, decision_id: str, *, at: datetime) -> bool:
+        """Note that an appeal was won."""
+        return self._transactions.transact(lambda run: turns.overturn(run, decision_id, at=at))
 
     def settle(self, request_id: str, action: Action | None) -> None:
         """Set what became of a turn."""
-        state = rows.FAULT if action is None else str(action)
-        self._transactions.run(lambda cursor: _set_state(cursor, request_id, state))
+        self._transactions.transact(lambda run: turns.settle(run, request_id, action))
 
     def is_releasable(self, request_id: str, image_sha256: str, policy: str) -> bool:
         """Look for both allows."""
@@ -174,6 +137,10 @@ class PostgresStore:
             self._secrets[name] = self._transactions.run(lambda cursor: _secret(cursor, name))
         return self._secrets[name]
 
+    def transact(self, work: Callable[[Run], _T], *, write: bool = True) -> _T:
+        """Do work in one transaction."""
+        return self._transactions.transact(work, write=write)
+
     def close(self) -> None:
         """Give every connection back."""
         self._transactions.close()
@@ -186,16 +153,6 @@ def _prepare(connection: Connection) -> None:
     connection.execute(
         "UPDATE turns SET state = %s WHERE state = 'pending' AND created < now() - %s", [rows.FAULT, STALE_AFTER]
     )
-
-
-def _lock_of(who: Principal) -> int:
-    """Return the number of a person's advisory lock. Persons who share one only wait for each other."""
-    name = json.dumps(["safelight", who.tenant, who.id, who.person]).encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
-
-
-def _set_state(cursor: Cursor, request_id: str, state: str) -> None:
-    cursor.execute("UPDATE turns SET state = %s WHERE request_id = %s AND state != 'block'", [state, request_id])
 
 
 def _secret(cursor: Cursor, name: str) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from . import schema_m002
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
@@ -73,7 +74,15 @@ def m001_initial(cursor: Cursor[Any]) -> None:
     cursor.execute("CREATE TABLE secrets (name TEXT PRIMARY KEY, value BYTEA NOT NULL)")
 
 
-MIGRATIONS: tuple[Callable[[Cursor[Any]], None], ...] = (m001_initial,)
+def m002_people(cursor: Cursor[Any]) -> None:
+    """Risk and counters of people, attempts, holds, blocked prompts, calls and scans."""
+    newest = """to_char(MAX(created) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') || '+00:00'"""
+    serial = "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    for statement in schema_m002.statements(serial=serial, newest=newest):
+        cursor.execute(statement.encode())
+
+
+MIGRATIONS: tuple[Callable[[Cursor[Any]], None], ...] = (m001_initial, m002_people)
 """Every step, oldest first. Their names are what the database keeps."""
 
 

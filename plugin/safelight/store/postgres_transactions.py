@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, MissingExtra, StoreUnavailable
+from . import Run
 
 try:
     import psycopg
@@ -41,6 +44,12 @@ _DEFAULTS: dict[str, str | int | None] = {
 
 # No statement is prepared: PgBouncer in transaction mode may run the next one on another server connection.
 _OPTIONS: dict[str, Any] = {"autocommit": True, "prepare_threshold": None, "row_factory": dict_row}
+
+
+_READ_ONLY = sql.SQL("SET TRANSACTION READ ONLY; ")
+
+# Texts and names in quotes, which stay as they are, and the names of values.
+_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|(?<!:):([A-Za-z_]\w*)|%""")
 
 
 class _LostBeforeCommit(Exception):
@@ -84,8 +93,16 @@ class Transactions:
             open=True,
         )
 
-    def run(self, work: Callable[[Cursor], _T]) -> _T:
+    def transact(self, work: Callable[[Run], _T], *, write: bool = True) -> _T:
+        """Do some work, as :meth:`run` does, whose statements are written for every database."""
+        return self.run(lambda cursor: work(_runner(cursor)), write=write)
+
+    def run(self, work: Callable[[Cursor], _T], *, write: bool = True) -> _T:
         """Do some work in one transaction, durably; again where nothing of it can have been done.
+
+        Args:
+            work: Given a cursor; it may be called again.
+            write: Whether it may change anything.
 
         Raises:
             StoreUnavailable: If it failed otherwise, or too often. It names the kind of error and no data.
@@ -95,7 +112,7 @@ class Transactions:
                 # Two that got into each other's way should not set out together again.
                 time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311  (spreads load, guards nothing)
             try:
-                return self._try(work)
+                return self._try(work, write)
             except _COLLISIONS as error:
                 problem = _kind(error)
             except _LostBeforeCommit:
@@ -114,12 +131,12 @@ class Transactions:
         # Raised out here, away from its cause: a message of PostgreSQL may quote the row, and so the prompt.
         raise StoreUnavailable(f"the store failed: {problem}")
 
-    def _try(self, work: Callable[[Cursor], _T]) -> _T:
+    def _try(self, work: Callable[[Cursor], _T], write: bool) -> _T:
         with self._pool.connection() as connection:
             committing = False
             try:
                 with connection.transaction():
-                    connection.execute(self._limits)
+                    connection.execute(self._limits if write else _READ_ONLY + self._limits)
                     # Binary: what comes back then does not depend on the date style that a role or database has.
                     result = work(connection.cursor(binary=True))
                     committing = True
@@ -133,6 +150,24 @@ class Transactions:
     def close(self) -> None:
         """Give every connection back. Calling it twice does no harm."""
         self._pool.close()
+
+
+def _runner(cursor: Cursor) -> Run:
+    def run(statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        cursor.execute(_for_psycopg(statement), values)
+        return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+@lru_cache(maxsize=256)
+def _for_psycopg(statement: str) -> bytes:
+    """Return a statement that names its values as ``:name`` with psycopg's ``%(name)s`` in their places."""
+
+    def place(token: re.Match[str]) -> str:
+        return f"%({token[1]})s" if token[1] else token[0].replace("%", "%%")
+
+    return _TOKENS.sub(place, statement).encode()
 
 
 def _configure(connection: Connection) -> None:

@@ -19,6 +19,10 @@ TOKEN_PREFIX = "sl-"  # noqa: S105  (how a key starts, no key)
 FAULT = "fault"
 PENDING = "pending"
 
+# Of every history some thirty turns are read, so what can be made ready is.
+_ACTIONS: dict[str, Action | None] = {PENDING: None, FAULT: None, **{str(action): action for action in Action}}
+_DECODER = json.JSONDecoder()
+
 
 def new_key(name: str, at: datetime, pepper: bytes) -> tuple[APIKey, str, str]:
     """Return a new key, its token, and the digest that is stored in the token's place."""
@@ -42,6 +46,7 @@ def decision_row(decision: Decision) -> dict[str, Any]:
         "action": str(decision.action),
         "reason": str(decision.reason),
         "categories": json.dumps(decision.categories),
+        "course": json.dumps(decision.course),
         "policy": decision.policy,
         "verdicts": json.dumps([verdict.as_dict() for verdict in decision.verdicts]),
         "created": stamp(decision.created),
@@ -65,13 +70,19 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
         created=moment(row["created"]),
         index=row["picture_index"],
         image_sha256=row["image_sha256"],
+        course=tuple(json.loads(row["course"])),
     )
 
 
 def turn_of(row: Mapping[str, Any]) -> Turn:
     """Return the turn that a row holds. A pending or faulty turn has no ruling."""
-    action = None if row["state"] in (PENDING, FAULT) else Action(row["state"])
-    return Turn(texts=json.loads(row["texts"]), at=moment(row["created"]), action=action)
+    return Turn(
+        texts=_DECODER.decode(row["texts"]),
+        at=moment(row["created"]),
+        action=_ACTIONS[row["state"]],
+        risk=row["risk"],
+        overturned=bool(row["overturned"]),
+    )
 
 
 def key_of(row: Mapping[str, Any]) -> APIKey:
@@ -91,6 +102,18 @@ def state_after(decision: Decision) -> str:
     return FAULT if decision.is_fault else str(decision.action)
 
 
+def risk_of(decision: Decision) -> float:
+    """Return what a decision adds to its turn's risk, 0 to 1: 1 for a block, nothing for a fault of ours."""
+    if decision.is_fault:
+        return 0.0
+    if not decision.allows:
+        return 1.0
+    scores = [
+        score for verdict in decision.verdicts for part in (verdict.scores, verdict.course) for score in part.values()
+    ]
+    return max(scores, default=0.0)
+
+
 def stamp(at: datetime) -> str:
     """Return a time as text that sorts by time: ISO 8601 in UTC with microseconds.
 
@@ -104,4 +127,10 @@ def stamp(at: datetime) -> str:
 
 def moment(value: str | datetime) -> datetime:
     """Return a stored time, in UTC; SQLite gives back its text, PostgreSQL a time."""
-    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return at if at.tzinfo is UTC else at.astimezone(UTC)
+
+
+def storable(text: str) -> str:
+    """Return a text of a stranger's without what no database holds: NUL and lone surrogates become ``?``."""
+    return text.replace("\x00", "?").encode("utf-8", "replace").decode()

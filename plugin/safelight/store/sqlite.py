@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from sqlite_utils import Database
 
 from ..errors import ConfigError, StoreUnavailable
 from ..policy import Action, Decision, Reason
-from ..request import GenerationRequest, Turn
-from ..verdict import Stage
-from . import STALE_AFTER, APIKey, rows
+from ..request import GenerationRequest, History, Principal
+from . import STALE_AFTER, APIKey, Run, rows, turns
 from .migrations import migrate
 
 BUSY_S = 5.0
 """How long to wait for another process's write before giving up, in seconds."""
+
+_T = TypeVar("_T")
 
 
 class SQLiteStore:
@@ -89,52 +89,34 @@ class SQLiteStore:
                 [rows.FAULT, rows.stamp(datetime.now(UTC) - STALE_AFTER)],
             )
 
-    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> tuple[Turn, ...]:
+    def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> History:
         """Add a pending turn and return what came before it."""
-        who = request.principal
         with self._write():
-            past = self._db.query(
-                "SELECT texts, created, state FROM turns WHERE tenant = ? AND principal = ? AND person = ?"
-                " ORDER BY seq DESC LIMIT ?",
-                [who.tenant, who.id, who.person, limit],
-            )
-            history = tuple(rows.turn_of(row) for row in past)[::-1]
-            self._db.table("turns").insert(
-                {
-                    "request_id": request_id,
-                    "tenant": who.tenant,
-                    "principal": who.id,
-                    "person": who.person,
-                    "texts": json.dumps(dict(request.texts), ensure_ascii=False),
-                    "created": rows.stamp(at),
-                    "state": rows.PENDING,
-                }
-            )
-        return history
+            return turns.reserve(self._run, request_id, request, at=at, limit=limit)
+
+    def history(self, principal: Principal, *, limit: int) -> History:
+        """Return what is known of a person."""
+        with self._reading():
+            return turns.history(self._run, principal, limit=limit)
 
     def record(self, decision: Decision) -> None:
         """Add a decision and settle its turn."""
-        restricted = decision.reason is Reason.RESTRICTED
         with self._write():
-            self._db.table("decisions").insert(rows.decision_row(decision))
-            # The prompt's ruling settles the turn; a picture's only where it is worse.
-            if decision.stage is Stage.PROMPT or not decision.allows:
-                self._set_state(decision.request_id, rows.state_after(decision))
-            if restricted:
-                self._db.execute("UPDATE turns SET texts = '{}' WHERE request_id = ?", [decision.request_id])
-        if restricted:
+            turns.record(self._run, decision)
+        if decision.reason is Reason.RESTRICTED:
             with self._write(transaction=False):
                 # The erased text also stands in the log of pages to be written; empty that too.
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def overturn(self, decision_id: str, *, at: datetime) -> bool:
+        """Note that an appeal was won."""
+        with self._write():
+            return turns.overturn(self._run, decision_id, at=at)
+
     def settle(self, request_id: str, action: Action | None) -> None:
         """Set what became of a turn."""
         with self._write():
-            self._set_state(request_id, rows.FAULT if action is None else str(action))
-
-    def _set_state(self, request_id: str, state: str) -> None:
-        # A block stays one, whatever fails after it.
-        self._db.execute("UPDATE turns SET state = ? WHERE request_id = ? AND state != 'block'", [state, request_id])
+            turns.settle(self._run, request_id, action)
 
     def is_releasable(self, request_id: str, image_sha256: str, policy: str) -> bool:
         """Look for both allows."""
@@ -192,6 +174,11 @@ class SQLiteStore:
             found = self._read("SELECT value FROM secrets WHERE name = ?", [name])
         return bytes(found[0]["value"])
 
+    def transact(self, work: Callable[[Run], _T], *, write: bool = True) -> _T:
+        """Do work in one transaction, alone if it writes."""
+        with self._write() if write else self._reading():
+            return work(self._run)
+
     def close(self) -> None:
         """Close the connection; the last one to close folds the log into the file."""
         with self._mutex:
@@ -204,6 +191,25 @@ class SQLiteStore:
         with self._mutex, _translated(self._closed):
             self._still_there()
             return list(self._db.query(sql, values))
+
+    def _run(self, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        cursor = self._db.conn.execute(statement, dict(values))
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._mutex, _translated(self._closed):
+            self._still_there()
+            # It does not hold the lock file, so nothing may be written.
+            self._db.conn.execute("PRAGMA query_only = ON")
+            try:
+                # One snapshot for all that is read.
+                self._db.conn.execute("BEGIN")
+                yield
+            finally:
+                self._db.conn.rollback()
+                self._db.conn.execute("PRAGMA query_only = OFF")
 
     @contextmanager
     def _write(self, *, transaction: bool = True) -> Iterator[None]:
@@ -248,5 +254,5 @@ def _translated(closed: bool) -> Iterator[None]:
         raise StoreUnavailable("the store is closed")
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeError, OverflowError) as error:
         raise StoreUnavailable(f"the store failed: {error}") from error

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from clocks import Clock
+from safelight.backends.circuit import CircuitBreaker, CircuitState
 from safelight.backends.litellm_chat import ChatAnswer, LiteLLMChat
+from safelight.backends.problems import Problems
 from safelight.errors import ConfigError
 from safelight.verdict import Outcome
 from scripted_gemini import (
@@ -46,6 +49,23 @@ def chat(gemini: ScriptedGemini, **options: Any) -> LiteLLMChat:
 
 async def ask(gemini: ScriptedGemini, **options: Any) -> ChatAnswer:
     return await chat(gemini, **options).ask(MESSAGES, max_tokens=100)
+
+
+# How Gemini answers to a key that it does not know.
+KEY_INVALID = Reply(
+    400,
+    json.dumps(
+        {
+            "error": {
+                "code": 400,
+                "message": "scripted",
+                "status": "INVALID_ARGUMENT",
+                "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}],
+            }
+        }
+    ).encode(),
+    {"Content-Type": "application/json"},
+)
 
 
 def usage(prompt: int, answer: int) -> dict[str, int]:
@@ -105,6 +125,7 @@ FAULTS: Mapping[str, tuple[Script, Outcome, str, int]] = {
     "F09 bad request": (fails(400), Outcome.FAILED, "http_400", 1),
     "F09 too large": (fails(413), Outcome.FAILED, "http_413", 1),
     "F10 unknown key": (fails(401), Outcome.FAILED, "http_401", 1),
+    "F10 a key that Gemini does not know": (KEY_INVALID, Outcome.FAILED, "http_400_key_invalid", 1),
     "F10 key without the right": (fails(403), Outcome.FAILED, "http_403", 1),
     "F11 model retired": (fails(404), Outcome.FAILED, "http_404_model_retired", 1),
     "F12 too many requests": (fails(429), Outcome.UNREACHABLE, "http_429", 2),
@@ -389,3 +410,169 @@ def test_a_gemini_without_a_key_does_not_start(monkeypatch: pytest.MonkeyPatch) 
         LiteLLMChat(MODEL)
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     assert LiteLLMChat(MODEL).model == MODEL
+
+
+def guarded(gemini: ScriptedGemini, clock: Clock, **options: Any) -> LiteLLMChat:
+    return chat(gemini, breaker=CircuitBreaker(clock=clock), problems=Problems(MODEL, clock=clock), **options)
+
+
+async def ask_often(one: LiteLLMChat, times: int) -> list[ChatAnswer]:
+    return [await one.ask(MESSAGES, max_tokens=10) for _ in range(times)]
+
+
+async def test_a_provider_that_keeps_failing_is_asked_five_times_and_then_left_alone() -> None:
+    clock = Clock()
+    with ScriptedGemini(fails(503)) as gemini:
+        one = guarded(gemini, clock)
+        answers = await ask_often(one, 50)
+        assert len(gemini.asked) == 5
+    assert [answer.reason for answer in answers] == ["http_503"] * 3 + ["circuit_open"] * 47
+    assert answers[-1] == ChatAnswer(Outcome.UNREACHABLE, reason="circuit_open", retry_after_s=30.0)
+    assert (one.circuit, one.retry_after_s) == (CircuitState.OPEN, 30.0)
+
+
+async def test_half_open_asks_once_and_a_success_closes_it() -> None:
+    clock = Clock()
+    with ScriptedGemini([fails(503)] * 6 + [GOOD]) as gemini:
+        one = guarded(gemini, clock)
+        await ask_often(one, 3)
+        clock.now += 30
+        probe, refused_one = await ask_often(one, 2)
+        assert (probe.reason, refused_one.reason, len(gemini.asked)) == ("http_503", "circuit_open", 6)
+        clock.now += 30
+        answers = await ask_often(one, 3)
+    assert [answer.outcome for answer in answers] == [Outcome.OK] * 3
+    assert one.circuit is CircuitState.CLOSED
+
+
+async def test_of_many_at_once_half_open_lets_one_through() -> None:
+    clock = Clock()
+    with ScriptedGemini([fails(503)] * 5 + [HANG]) as gemini:
+        one = guarded(gemini, clock, deadline_s=1.0)
+        await ask_often(one, 3)
+        clock.now += 30
+        answers = await asyncio.gather(*(one.ask(MESSAGES, max_tokens=10) for _ in range(8)))
+        assert len(gemini.asked) == 6
+    assert sorted(answer.reason for answer in answers) == ["circuit_open"] * 7 + ["deadline"]
+
+
+async def test_a_caller_that_leaves_during_the_probe_does_not_keep_the_circuit_shut() -> None:
+    clock = Clock()
+    with ScriptedGemini([fails(503)] * 5 + [HANG, GOOD]) as gemini:
+        one = guarded(gemini, clock)
+        await ask_often(one, 3)
+        clock.now += 30
+        probe = asyncio.ensure_future(one.ask(MESSAGES, max_tokens=10))
+        while len(gemini.asked) < 6:
+            await asyncio.sleep(0.01)
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        assert [answer.outcome for answer in await ask_often(one, 1)] == [Outcome.OK]
+
+
+async def test_hangs_count_as_failures() -> None:
+    with ScriptedGemini(HANG) as gemini:
+        one = chat(gemini, deadline_s=0.2)
+        await asyncio.gather(*(one.ask(MESSAGES, max_tokens=10) for _ in range(5)))
+    assert one.circuit is CircuitState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("script", "state"),
+    [(FAULTS[row][0], CircuitState.CLOSED) for row in FAULTS if row[:3] in ("F01", "F02", "F03", "F04", "F05", "F06")]
+    + [(says(""), CircuitState.CLOSED), (sends({"candidates": []}), CircuitState.CLOSED)]
+    + [(FAULTS[row][0], CircuitState.OPEN) for row in FAULTS if row[:3] in ("F08", "F09", "F10", "F11", "F12", "F13")],
+)
+async def test_what_a_person_may_bring_on_opens_no_circuit_for_everybody(script: Script, state: CircuitState) -> None:
+    with ScriptedGemini(script) as gemini:
+        one = chat(gemini)
+        await ask_often(one, 6)
+    assert one.circuit is state
+
+
+async def test_flawed_answers_open_no_circuit() -> None:
+    with ScriptedGemini(GOOD) as gemini:
+        one = chat(gemini)
+        for _ in range(6):
+            await one.ask(MESSAGES, max_tokens=10, flaw=lambda text: "not_nice")
+    assert one.circuit is CircuitState.CLOSED
+
+
+@pytest.mark.parametrize("script", [fails(401), fails(403), KEY_INVALID])
+async def test_a_key_that_is_not_taken_opens_the_circuit_at_once(script: Reply) -> None:
+    with ScriptedGemini(script) as gemini:
+        one = chat(gemini)
+        answers = await ask_often(one, 3)
+        assert len(gemini.asked) == 1
+    assert (answers[-1].reason, one.problems) == ("circuit_open", ("judge_auth",))
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        (fails(400), "judge_config"),
+        (fails(413), "judge_config"),
+        (fails(403), "judge_auth"),
+        (fails(404), "judge_retired"),
+    ],
+)
+async def test_a_wrong_setting_is_a_problem_told_once_until_a_call_succeeds(
+    script: Reply, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    with ScriptedGemini([script, script, GOOD]) as gemini:
+        one = guarded(gemini, clock)
+        for _ in range(2):
+            await ask_often(one, 1)
+            clock.now += 30
+            assert one.problems == (problem,)
+        told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert [text.split(":")[0] for text in told] == [problem]
+        await ask_often(one, 1)
+    assert one.problems == ()
+
+
+@pytest.mark.parametrize("script", [fails(503), fails(429), RESET, PORTAL, refused("SAFETY")])
+async def test_a_fault_that_passes_is_no_problem_of_a_setting(script: Reply) -> None:
+    with ScriptedGemini(script) as gemini:
+        one = chat(gemini)
+        await ask_often(one, 4)
+    assert one.problems == ()
+
+
+async def test_a_hang_after_an_attempt_that_was_paid_for_does_not_lose_its_tokens() -> None:
+    with ScriptedGemini([says("bad"), HANG]) as gemini:
+        answer = await chat(gemini, deadline_s=0.5).ask(MESSAGES, max_tokens=10, flaw=lambda text: "bad")
+    assert (answer.outcome, answer.tokens_in, answer.tokens_out) == (Outcome.TIMEOUT, 400, 60)
+    assert answer.cost_usd == pytest.approx(64e-6)
+
+
+async def test_the_wait_that_a_provider_asks_for_is_passed_on() -> None:
+    with ScriptedGemini(fails(429, headers={"Retry-After": "60"})) as gemini:
+        assert (await ask(gemini)).retry_after_s == 60
+
+
+async def test_a_model_without_a_price_has_the_operators() -> None:
+    with ScriptedGemini(openai_reply("Yes")) as gemini:
+        unpriced, priced = (
+            chat(gemini, model="hosted_vllm/vlm", usd_per_million=prices) for prices in (None, [2.0, 10])
+        )
+        assert (unpriced.is_priced, priced.is_priced) == (False, True)
+        assert chat(gemini).is_priced
+        answers = [await one.ask(MESSAGES, max_tokens=10) for one in (unpriced, priced)]
+    assert answers[0].cost_usd is None
+    # 9 tokens at 2 and 1 at 10 dollars a million.
+    assert answers[1].cost_usd == pytest.approx(28e-6)
+
+
+@pytest.mark.parametrize("prices", [[], [1.0], [1.0, -1.0], [1.0, float("nan")], ["1", "2"], "12", [True, 1.0]])
+def test_prices_that_are_none_are_refused(prices: Any) -> None:
+    with ScriptedGemini() as gemini, pytest.raises(ConfigError, match="usd_per_million"):
+        chat(gemini, usd_per_million=prices)
+
+
+def test_a_price_of_another_providers_model_of_the_same_name_is_no_price() -> None:
+    with ScriptedGemini() as gemini:
+        models = {"vertex_ai/gemini-2.5-flash-lite": True, "openai/gpt-4o": True, "hosted_vllm/gpt-4o": False}
+        assert {model: chat(gemini, model=model).is_priced for model in models} == models

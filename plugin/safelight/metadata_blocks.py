@@ -1,0 +1,195 @@
+"""The texts in EXIF and IPTC blocks, and the guesses that old formats leave to whoever reads them.
+
+Everything here raises ValueError, with nothing of the content in its message, for a block that cannot be read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from PIL.ExifTags import GPSTAGS, TAGS
+
+_MAX_DIRECTORIES = 16
+_DIRECTORY_TAGS = frozenset({0x014A, 0x8769, 0x8825, 0xA005})
+"""SubIFDs, Exif, GPS and interoperability: their values are the places of further directories."""
+
+_GPS = 0x8825
+# By Exif 3.0: bytes, ASCII, undefined, and UTF-8.
+_BYTE_TYPES = frozenset({1, 2, 7, 129})
+_TEXT_TYPES = frozenset({2, 129})
+_POINTER_SIZES = {3: 2, 4: 4, 13: 4}
+# UserComment, and what the GPS directory calls ProcessingMethod and AreaInformation.
+_MARKED = frozenset({0x9286, 0x001B, 0x001C})
+# XPTitle, XPComment, XPAuthor, XPKeywords, XPSubject: Windows writes them.
+_UTF16 = range(0x9C9B, 0x9CA0)
+_IPTC = 0x83BB
+_UTF8_MARK = (1, 90)
+_MIN_FOUND = 4
+
+_IPTC_NAMES = {
+    5: "ObjectName",
+    25: "Keywords",
+    40: "SpecialInstructions",
+    80: "Byline",
+    105: "Headline",
+    110: "Credit",
+    115: "Source",
+    116: "CopyrightNotice",
+    120: "Caption",
+    122: "Writer",
+}
+
+
+def exif_texts(data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the tag's name and the text of every text in an EXIF block.
+
+    Args:
+        data: From its byte-order mark on, with or without the mark of a JPEG segment before it.
+
+    Raises:
+        ValueError: If a directory or a text does not lie inside the block, or is in no encoding that it may be in.
+    """
+    data = data.removeprefix(b"Exif\x00\x00")
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(data[:4])
+    if order is None:
+        raise ValueError("EXIF without a byte order")
+    waiting, seen = [(_number(data, 4, order + "I"), False)], set[int]()
+    while waiting:
+        place, gps = waiting.pop()
+        if place == 0 or place in seen:
+            continue
+        seen.add(place)
+        if len(seen) > _MAX_DIRECTORIES:
+            raise ValueError("EXIF with too many directories")
+        count = _number(data, place, order + "H")
+        for entry in range(place + 2, place + 2 + 12 * count, 12):
+            tag = _number(data, entry, order + "H")
+            if tag in _DIRECTORY_TAGS:
+                waiting += [(pointer, tag == _GPS) for pointer in _pointers(data, entry, order)]
+            else:
+                yield from _entry_texts(tag, data, entry, order, GPSTAGS if gps else TAGS)
+        # Some writers leave the place of the next directory out where none follows.
+        if place + 2 + 12 * count + 4 <= len(data):
+            waiting.append((_number(data, place + 2 + 12 * count, order + "I"), False))
+
+
+def iptc_texts(data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield name and text of every text in an IPTC block.
+
+    Raises:
+        ValueError: If a data set does not lie inside the block.
+    """
+    place = 0
+    while place < len(data):
+        if data[place] != 0x1C:
+            if data[place:].strip(b"\x00"):
+                raise ValueError("IPTC without a data set where one begins")
+            return
+        record, dataset, size = struct.unpack(">BBH", _part(data, place + 1, 4))
+        place += 5
+        if size & 0x8000:
+            # The length itself is as long as these bits say.
+            length = size & 0x7FFF
+            size = int.from_bytes(_part(data, place, length))
+            place += length
+        body = _part(data, place, size)
+        place += size
+        text = text_of(body) if record == 2 and dataset else text_if_any(body)
+        if text and (record, dataset) != _UTF8_MARK:
+            yield _IPTC_NAMES.get(dataset, f"{record}.{dataset}") if record == 2 else f"{record}.{dataset}", text
+
+
+def text_of(data: bytes) -> str:
+    """Return the text in bytes of which nothing says how they are encoded: UTF-8, else Latin-1. NULs divide lines."""
+    data = data.strip(b"\x00")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    return text.replace("\x00", "\n")
+
+
+def text_if_any(data: bytes) -> str | None:
+    """Return the text in bytes that may be one or something else, or None where they are no text of a few letters."""
+    data = data.strip(b"\x00")
+    if len(data) < _MIN_FOUND:
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    # Numbers in bytes are full of them. A text may hold some: backspaces are a disguise.
+    controls = sum(char < " " and char not in "\t\r\n" for char in text)
+    return None if 4 * controls > len(text) else text.replace("\x00", "\n")
+
+
+def _entry_texts(tag: int, data: bytes, entry: int, order: str, names: dict[int, str]) -> Iterator[tuple[str, str]]:
+    kind, count = struct.unpack(order + "HI", _part(data, entry + 2, 6))
+    if kind not in _BYTE_TYPES:
+        return
+    body = _part(data, entry + 8 if count <= 4 else _number(data, entry + 8, order + "I"), count)
+    name = names.get(tag, f"0x{tag:04X}")
+    if tag == _IPTC:
+        yield from iptc_texts(body)
+    elif tag in _MARKED:
+        yield from ((name, text) for text in _marked(body))
+    elif tag in _UTF16:
+        yield from ((name, text) for text in _utf16(body))
+    elif kind in _TEXT_TYPES:
+        yield name, text_of(body)
+    elif (found := text_if_any(body)) and not found.isdecimal():
+        # Digits are the versions of formats.
+        yield name, found
+
+
+def _marked(body: bytes) -> list[str]:
+    """Return the readings of a text that says in eight bytes how it is encoded."""
+    mark, rest = body[:8], body[8:]
+    if mark == b"UNICODE\x00":
+        return _utf16(rest)
+    if mark == b"JIS\x00\x00\x00\x00\x00":
+        return [rest.strip(b"\x00").decode("iso2022_jp")]
+    return [text_of(rest if mark in (b"ASCII\x00\x00\x00", b"\x00" * 8) else body)]
+
+
+def _utf16(body: bytes) -> list[str]:
+    """Return the likely readings of UTF-16 of either byte order; programs write both, whatever the block's own is."""
+    if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return [_without_nuls(body.decode("utf-16"))]
+    readings = []
+    for order in ("utf-16-le", "utf-16-be"):
+        try:
+            readings.append(_without_nuls(body.decode(order)))
+        except UnicodeDecodeError:
+            continue
+    if not readings:
+        raise ValueError("a text that says it is UTF-16, and is not")
+    # The wrong order makes rare signs of Latin letters. Where neither reading is Latin, both are kept.
+    latin = [text for text in readings if 2 * sum(char < "\u0250" for char in text) >= len(text)]
+    return latin or readings
+
+
+def _without_nuls(text: str) -> str:
+    return text.strip("\x00").replace("\x00", "\n")
+
+
+def _pointers(data: bytes, entry: int, order: str) -> tuple[int, ...]:
+    kind, count = struct.unpack(order + "HI", _part(data, entry + 2, 6))
+    size = _POINTER_SIZES.get(kind)
+    if size is None or count > _MAX_DIRECTORIES:
+        raise ValueError("EXIF with a directory at no place")
+    place = entry + 8 if size * count <= 4 else _number(data, entry + 8, order + "I")
+    return struct.unpack(f"{order}{count}{'H' if size == 2 else 'I'}", _part(data, place, size * count))
+
+
+def _number(data: bytes, place: int, form: str) -> int:
+    number: int = struct.unpack(form, _part(data, place, struct.calcsize(form)))[0]
+    return number
+
+
+def _part(data: bytes, place: int, size: int) -> bytes:
+    part = data[place : place + size]
+    if len(part) != size:
+        raise ValueError("a value that lies outside of its block")
+    return part

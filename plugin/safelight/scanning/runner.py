@@ -1,0 +1,322 @@
+"""Asks about people, several at a time, and writes what comes back.
+
+Nobody is asked about twice by accident: that a question is on its way is on disk before it is sent, and the answer is
+on disk before the worker takes the next. After a kill at most the calls in flight are unknown; a resumed scan lists
+those people and asks again only if told to. A person counts as clear only by an answer that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from ..backends.litellm_chat import Chat, ChatAnswer
+from ..backends.problems import JUDGE_AUTH, JUDGE_RETIRED, problem_of
+from ..course import NOTABLE
+from ..instructions import UnreadableAnswer
+from ..store.scans import ASKED, Finding
+from ..verdict import Outcome
+from .crowd import SETTLED, Crowd, Member, Page
+from .ledger import Ledger
+from .pace import Pace
+from .questions import Design, Found, Packed, Question
+
+_MAY_PASS = (Outcome.UNREACHABLE, Outcome.TIMEOUT)
+_HOPELESS_IN_A_ROW = 10
+
+
+class Stop(StrEnum):
+    """Why a scan ended."""
+
+    DONE = "done"
+    """Everybody has been gone through."""
+    INTERRUPTED = "interrupted"
+    BUDGET = "budget"
+    """More would cost more than was allowed."""
+    PROVIDER = "provider"
+    """The provider fails again and again."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What may be spent.
+
+    Args:
+        limit_usd: US dollars for the whole scan, or None.
+        spent_usd: What has been spent.
+    """
+
+    limit_usd: float | None = None
+    spent_usd: float = 0.0
+    _open: int = 0
+    _mean_usd: float = 0.0
+
+    def take(self) -> bool:
+        """Set aside what one more call usually costs. Return False if that is not within the limit."""
+        likely = self.spent_usd + (self._open + 1) * self._mean_usd
+        if self.limit_usd is not None and (likely > self.limit_usd or self.spent_usd >= self.limit_usd):
+            return False
+        self._open += 1
+        return True
+
+    def came(self, cost_usd: float | None) -> None:
+        """Say what it did cost."""
+        self._open -= 1
+        cost = cost_usd or 0.0
+        self.spent_usd += cost
+        self._mean_usd += (cost - self._mean_usd) * 0.1 if self._mean_usd else cost
+
+
+class Runner:
+    """Runs one scan.
+
+    Args:
+        chat: Asks the model.
+        crowd: Whom to ask about.
+        ledger: Where findings are written.
+        alone: The question about one person.
+        packed: The question about many, where people share calls; ``alone`` then confirms what it finds.
+        served: The names of models whose answers count.
+        concurrency: Calls on their way at a time.
+        pace: How fast.
+        budget: What may be spent.
+        tries: Calls about one person until an overloaded provider counts as failed.
+        recheck: The share of people found clear among many who are asked about alone as well.
+        clock: The time now.
+        progress: Called with how many more people are done.
+    """
+
+    def __init__(
+        self,
+        *,
+        chat: Chat,
+        crowd: Crowd,
+        ledger: Ledger,
+        alone: Design,
+        packed: Packed | None = None,
+        served: frozenset[str],
+        concurrency: int = 8,
+        pace: Pace,
+        budget: Budget,
+        tries: int = 5,
+        recheck: float = 0.02,
+        clock: Callable[[], datetime],
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._chat = chat
+        self._crowd = crowd
+        self._ledger = ledger
+        self._alone = alone
+        self._packed = packed
+        self._served = served
+        self._concurrency = concurrency
+        self._pace = pace
+        self._budget = budget
+        self._tries = tries
+        self._recheck = recheck
+        self._clock = clock
+        self._progress = progress
+        self._stop = asyncio.Event()
+        self._hopeless = 0
+        self.why = Stop.DONE
+        self.trouble = ""
+
+    def stop(self, why: Stop = Stop.INTERRUPTED) -> None:
+        """Send no more questions; those on their way are waited for."""
+        if not self._stop.is_set():
+            self.why = why
+            self._stop.set()
+
+    async def run(self) -> Stop:
+        """Go through everybody, and return why it ended.
+
+        Raises:
+            StoreUnavailable: If something cannot be read or written.
+        """
+        queue: asyncio.Queue[Sequence[Member] | None] = asyncio.Queue(self._concurrency)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._feed(queue))
+                for _ in range(self._concurrency):
+                    group.create_task(self._work(queue))
+        except ExceptionGroup as errors:
+            # One is as good as many of the same kind, and callers know single ones.
+            raise errors.exceptions[0] from None
+        return self.why
+
+    async def _feed(self, queue: asyncio.Queue[Sequence[Member] | None]) -> None:
+        pages = self._crowd.pages()
+        while not self._stop.is_set() and (page := await asyncio.to_thread(_next, pages)) is not None:
+            await self._ledger.write(*page.local)
+            self._progress(page.done + len(page.local))
+            for pack in page.packs:
+                await queue.put(pack)
+        for _ in range(self._concurrency):
+            await queue.put(None)
+
+    async def _work(self, queue: asyncio.Queue[Sequence[Member] | None]) -> None:
+        while (pack := await queue.get()) is not None:
+            # What was queued before a stop is let go: nothing about it is written yet.
+            if await self._may_ask():
+                await (self._ask_alone(pack[0]) if self._packed is None else self._ask_packed(self._packed, pack))
+                self._progress(len(pack))
+
+    async def _may_ask(self) -> bool:
+        if self._stop.is_set() or not await self._pace.turn(self._stop):
+            return False
+        if not self._budget.take():
+            self.stop(Stop.BUDGET)
+            return False
+        return True
+
+    async def _ask_alone(self, member: Member) -> None:
+        question = self._alone.question(member.history, now=self._clock())
+        await self._ledger.write(member.finding(ASKED, at=self._clock()))
+        await self._ledger.write(self._finding(member, question, await self._ask(question)))
+
+    async def _ask_packed(self, packed: Packed, pack: Sequence[Member]) -> None:
+        asked = packed.question([member.history for member in pack], now=self._clock())
+        await self._ledger.write(*(member.finding(ASKED, at=self._clock()) for member in pack))
+        answer = await self._ask(asked.question)
+        shares = _shares(answer, len(pack))
+        if answer.outcome is Outcome.RESTRICTED or answer.outcome in _MAY_PASS:
+            # Who it was is not known. Sending the gravest again, to find out, is not done: a person looks at all.
+            reason = f"{answer.reason}_in_pack" if answer.outcome is Outcome.RESTRICTED else answer.reason
+            self._watch(answer.outcome, reason)
+            failed = (member.finding(answer.outcome, at=self._clock(), reason=reason) for member in pack)
+            await self._ledger.write(*map(_with_share, failed, shares))
+            return
+        usable = answer.outcome is Outcome.OK and answer.model in self._served
+        found: Sequence[Found | None] = asked.read(answer.text) if usable else [None] * len(pack)
+        settled, again = [], []
+        for member, one, share in zip(pack, found, shares, strict=True):
+            is_clear = one is not None and not one.scores and member.risk < NOTABLE
+            if is_clear and random.random() >= self._recheck:  # noqa: S311 - a sample, no secret
+                settled.append(_with_share(member.finding(Outcome.OK, at=self._clock(), reason="clear"), share))
+            else:
+                settled.append(_with_share(member.finding(ASKED, at=self._clock()), share))
+                again.append(member)
+        await self._ledger.write(*settled)
+        for member in again:
+            await self._confirm(member)
+
+    async def _confirm(self, member: Member) -> None:
+        if await self._may_ask():
+            question = self._alone.question(member.history, now=self._clock())
+            await self._ledger.write(self._finding(member, question, await self._ask(question)))
+        else:
+            # Not clear, and not confirmed: it must not be taken for either.
+            await self._ledger.write(member.finding(Outcome.FAILED, at=self._clock(), reason="not_confirmed"))
+
+    async def _ask(self, question: Question) -> ChatAnswer:
+        spent = ChatAnswer(Outcome.FAILED)
+        for attempt in range(1, self._tries + 1):
+            answer = ChatAnswer(Outcome.FAILED)
+            try:
+                answer = await self._chat.ask(
+                    question.messages,
+                    schema=question.schema,
+                    max_tokens=question.max_tokens,
+                    top_logprobs=question.top_logprobs,
+                    flaw=None if question.top_logprobs else _flaw(question),
+                )
+            finally:
+                self._budget.came(answer.cost_usd)
+            self._pace.spent(answer.tokens_in + answer.tokens_out)
+            spent = _added(spent, answer)
+            if answer.outcome not in _MAY_PASS:
+                self._pace.answered()
+                break
+            self._pace.overloaded(answer.retry_after_s)
+            if attempt == self._tries or not await self._may_ask():
+                break
+        return spent
+
+    def _watch(self, outcome: Outcome, reason: str) -> None:
+        """Stop where every further question would only fail as well."""
+        if outcome in SETTLED:
+            self._hopeless = 0
+            return
+        self._hopeless += 1
+        at_once = problem_of(reason) in (JUDGE_AUTH, JUDGE_RETIRED)
+        if at_once or self._hopeless >= _HOPELESS_IN_A_ROW:
+            self.trouble = self.trouble or reason
+            self.stop(Stop.PROVIDER)
+
+    def _finding(self, member: Member, question: Question, answer: ChatAnswer) -> Finding:
+        outcome, found = read(question, answer, served=self._served)
+        self._watch(outcome, found.reason)
+        return Finding(
+            *member.key,
+            at=self._clock(),
+            outcome=outcome,
+            scores=found.scores,
+            reason=found.reason,
+            model=answer.model,
+            tokens_in=answer.tokens_in,
+            tokens_out=answer.tokens_out,
+            cost_usd=answer.cost_usd,
+            prompts=member.history.total,
+        )
+
+
+def read(question: Question, answer: ChatAnswer, *, served: frozenset[str]) -> tuple[Outcome, Found]:
+    """Return what an answer says about the one person of a question, or how it failed."""
+    if answer.outcome is not Outcome.OK:
+        return answer.outcome, Found({}, answer.reason)
+    if answer.model not in served:
+        return Outcome.FAILED, Found({}, "served_model_mismatch")
+    try:
+        return Outcome.OK, question.read(answer.text, answer.first_token)
+    except UnreadableAnswer as error:
+        return Outcome.UNPARSABLE, Found({}, error.code)
+
+
+def _next(pages: Iterator[Page]) -> Page | None:
+    return next(pages, None)
+
+
+def _flaw(question: Question) -> Callable[[str], str]:
+    def flaw(text: str) -> str:
+        try:
+            question.read(text, {})
+        except UnreadableAnswer as error:
+            return error.code
+        return ""
+
+    return flaw
+
+
+def _added(spent: ChatAnswer, answer: ChatAnswer) -> ChatAnswer:
+    costs = [cost for cost in (spent.cost_usd, answer.cost_usd) if cost is not None]
+    return replace(
+        answer,
+        tokens_in=spent.tokens_in + answer.tokens_in,
+        tokens_out=spent.tokens_out + answer.tokens_out,
+        cost_usd=sum(costs) if costs else None,
+    )
+
+
+def _shares(answer: ChatAnswer, count: int) -> list[ChatAnswer]:
+    """Divide what a call cost among people, so that the sums stay exact."""
+
+    def part(whole: int, place: int) -> int:
+        return whole // count + (place < whole % count)
+
+    cost = None if answer.cost_usd is None else answer.cost_usd / count
+    return [
+        replace(
+            answer, tokens_in=part(answer.tokens_in, place), tokens_out=part(answer.tokens_out, place), cost_usd=cost
+        )
+        for place in range(count)
+    ]
+
+
+def _with_share(finding: Finding, share: ChatAnswer) -> Finding:
+    return replace(
+        finding, model=share.model, tokens_in=share.tokens_in, tokens_out=share.tokens_out, cost_usd=share.cost_usd
+    )

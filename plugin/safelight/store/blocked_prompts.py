@@ -1,0 +1,74 @@
+"""Prompts whose pictures were blocked, remembered for a while for everyone in the tenant: digests, never texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from . import Run, Store, rows
+
+_REMEMBER = """
+    INSERT INTO blocked_prompts (tenant, digest, categories, until, decision_id)
+    VALUES (:tenant, :digest, :categories, :until, :decision_id)
+    ON CONFLICT (tenant, digest) DO UPDATE SET
+        categories = excluded.categories, until = excluded.until, decision_id = excluded.decision_id
+    WHERE excluded.until >= blocked_prompts.until
+"""
+_RECALL = "SELECT categories FROM blocked_prompts WHERE tenant = :tenant AND digest = :digest AND until > :at"
+# An appeal may quote any of a request's decisions, for example that of another picture of it.
+_FORGET = """
+    DELETE FROM blocked_prompts WHERE decision_id = :decision_id OR decision_id IN (
+        SELECT id FROM decisions WHERE request_id = (SELECT request_id FROM decisions WHERE id = :decision_id)
+    )
+"""
+_REMOVE_OLD = "DELETE FROM blocked_prompts WHERE until <= :now"
+
+
+class BlockedPrompts:
+    """What was blocked, by digest. Every method is blocking, and raises ``StoreUnavailable`` as the store does.
+
+    Args:
+        store: Keeps them.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def remember(
+        self, digest: str, *, tenant: str, categories: Sequence[str], until: datetime, decision_id: str
+    ) -> None:
+        """Remember a prompt until a time, and remove what the time of its decision has made old.
+
+        Args:
+            digest: A keyed digest of the prompt; nothing else of it is stored.
+            tenant: For whom it is remembered.
+            categories: What its picture was blocked for.
+            until: From when it is forgotten, with time zone.
+            decision_id: The decision that blocked the picture.
+        """
+        values = {
+            "digest": digest,
+            "tenant": tenant,
+            "categories": json.dumps(list(categories)),
+            "until": rows.stamp(until),
+            "decision_id": decision_id,
+        }
+
+        def work(run: Run) -> None:
+            # The decision was made just now, by the guard's own clock.
+            for row in run("SELECT created FROM decisions WHERE id = :id", {"id": decision_id}):
+                run(_REMOVE_OLD, {"now": rows.stamp(rows.moment(row["created"]))})
+            run(_REMEMBER, values)
+
+        self._store.transact(work)
+
+    def recall(self, digest: str, *, tenant: str, at: datetime) -> tuple[str, ...] | None:
+        """Return what a prompt's picture was blocked for, or None where nothing is remembered of it."""
+        values = {"digest": digest, "tenant": tenant, "at": rows.stamp(at)}
+        found = self._store.transact(lambda run: run(_RECALL, values), write=False)
+        return tuple(json.loads(found[0]["categories"])) if found else None
+
+    def forget(self, decision_id: str) -> None:
+        """Forget what rests on a decision, or on another one of its request: an appeal against it was won."""
+        self._store.transact(lambda run: run(_FORGET, {"decision_id": decision_id}))

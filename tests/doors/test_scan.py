@@ -1,0 +1,192 @@
+"""The command ``safelight scan`` against the scripted judge over a real socket; killed, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_process import environment
+from safelight.cli import main
+from safelight.store import Store, open_store
+from safelight.store.scans import ASKED, Scans
+from safelight.store.strikes import Strikes
+from scan_crowd import crowd, name, named_in, one_token, packed, populate
+from scripted_gemini import Asked, Reply, ScriptedGemini, fails, refused
+
+PEOPLE = 300
+BAD = (5, 120, 299)
+
+CONFIG = """
+[[prompt_screens]]
+use = "terms"
+terms = ["kettle"]
+category = "violence"
+[[prompt_screens]]
+use = "llm_judge"
+api_base = "{url}"
+api_key = "test-key"
+[store]
+url = "sqlite:///{store}"
+"""
+
+
+class Scene:
+    """A store full of people, a scripted judge, and the command between them."""
+
+    def __init__(self, folder: Path, gemini: ScriptedGemini, captured: pytest.CaptureFixture[str]) -> None:
+        self.gemini = gemini
+        self._captured = captured
+        self.config = folder / "safelight.toml"
+        self._url = f"sqlite:///{folder / 'store.db'}"
+        self.config.write_text(CONFIG.format(url=gemini.url, store=folder / "store.db"), "utf-8")
+
+    def store(self) -> Store:
+        return open_store(self._url)
+
+    def fill(self, people: int = PEOPLE) -> None:
+        with closing(self.store()) as store:
+            populate(store, crowd(people, bad=BAD))
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "safelight", "--config", str(self.config), "scan", "--json", *options]
+        return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *options: str, code: int = 0) -> dict[str, Any]:
+        ended = main(["--config", str(self.config), "scan", "--json", *options])
+        out, self.said = self._captured.readouterr()
+        assert ended == code, (out, self.said)
+        found = json.loads(out) if out else {}
+        assert isinstance(found, dict)
+        return found
+
+    def await_calls(self, count: int, process: subprocess.Popen[str]) -> None:
+        until = time.monotonic() + 60
+        while len(self.gemini.asked) < count:
+            assert time.monotonic() < until and process.poll() is None, process.communicate()
+            time.sleep(0.005)
+
+    @property
+    def times(self) -> Counter[str]:
+        return Counter(person for asked in self.gemini.asked for person in set(named_in(asked)))
+
+
+@pytest.fixture
+def scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Scene]:
+    with ScriptedGemini(one_token) as gemini:
+        yield Scene(tmp_path, gemini, capsys)
+
+
+def slowly(script: Callable[[Asked], Reply]) -> Callable[[Asked], Reply]:
+    """Answer after a moment, so that several calls are on their way at any time."""
+
+    def answer(asked: Asked) -> Reply:
+        threading.Event().wait(0.02)
+        return script(asked)
+
+    return answer
+
+
+def test_a_scan_that_was_killed_is_resumed_without_a_call_twice(scene: Scene, tmp_path: Path) -> None:
+    scene.fill()
+    scene.gemini.script = slowly(one_token)
+    process = scene.start("--concurrency", "4")
+    with process:
+        scene.await_calls(PEOPLE // 2, process)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    before = scene.times
+    with closing(scene.store()) as store:
+        scan = Scans(store).unfinished()
+        assert scan is not None
+        unknown = {finding.person for finding in Scans(store).findings(scan.id, (ASKED,))}
+    assert len(unknown) <= 4
+
+    assert "--resume" in (scene.run(code=2) or scene.said)
+    report = scene.run("--resume", "--review", str(tmp_path / "review.jsonl"), code=3 if unknown else 0)
+    assert report["judged"] + report["unknown"] == PEOPLE
+    assert report["unknown"] == len(unknown)
+    assert set(scene.times.values()) == {1}
+    # Whoever was asked about before the kill was not asked again; the others were all asked.
+    assert set(scene.times) >= {name(place) for place in range(PEOPLE)} - unknown
+    assert set(before) <= set(scene.times)
+
+    listed = [json.loads(line) for line in (tmp_path / "review.jsonl").read_text("utf-8").splitlines()]
+    found = {line["person"] for line in listed if line["categories"] == ["violence"]}
+    assert found == {name(place) for place in BAD} - unknown
+    assert {line["person"] for line in listed if line["outcome"] == "unknown"} == unknown
+    assert "zorblax" not in (tmp_path / "review.jsonl").read_text("utf-8")
+
+
+def test_what_it_cost_is_told_from_the_providers_own_figures(scene: Scene) -> None:
+    scene.fill(20)
+    report = scene.run()
+    # The scripted judge reports 400 tokens in and 60 out for each call.
+    assert (report["tokens_in"], report["tokens_out"]) == (8_000, 1_200)
+    assert report["cost_usd"] == pytest.approx(20 * (400 * 0.1e-6 + 60 * 0.4e-6))
+    assert report["usd_per_million_people"] == pytest.approx(64)
+    assert report["found"] == {"violence": 1}
+    assert scene.run()["judged"] == 20
+    assert set(scene.times.values()) == {2}
+
+
+def test_ctrl_c_waits_for_the_calls_on_their_way_and_says_how_to_go_on(scene: Scene) -> None:
+    scene.fill()
+    scene.gemini.script = slowly(one_token)
+    with scene.start("--concurrency", "4") as process:
+        scene.await_calls(20, process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in err
+    report = json.loads(out)
+    assert (report["ended"], report["unknown"]) == ("interrupted", 0)
+    assert 20 <= report["judged"] == len(scene.gemini.asked) < PEOPLE
+
+
+def test_a_refusal_is_listed_first_a_failure_last_and_the_exit_code_tells(scene: Scene, tmp_path: Path) -> None:
+    scene.fill(6)
+
+    def script(asked: Asked) -> Reply:
+        (person,) = set(named_in(asked))
+        odd = {name(0): fails(400), name(1): refused("SAFETY"), name(2): refused("PROHIBITED_CONTENT")}
+        return odd.get(person) or one_token(asked)
+
+    scene.gemini.script = script
+    report = scene.run("--review", str(tmp_path / "review.jsonl"), code=3)
+    assert report["judged"] == 5
+    assert report["failed"] == {"http_400": 1}
+    assert report["refused"] == {"blocked_safety": 1, "blocked_prohibited_content": 1}
+    listed = [json.loads(line) for line in (tmp_path / "review.jsonl").read_text("utf-8").splitlines()]
+    assert [line["person"] for line in listed] == [name(place) for place in (2, 5, 1, 0)]
+
+
+def test_nobodys_standing_changes_unless_told(scene: Scene) -> None:
+    scene.fill(20)
+    scene.run()
+    with closing(scene.store()) as store:
+        assert Strikes(store).holds() == ()
+    assert scene.run("--apply")["held"] == ["key_5"]
+    with closing(scene.store()) as store:
+        assert [hold.principal for hold in Strikes(store).holds()] == ["key_5"]
+
+
+def test_many_people_share_a_call_and_whoever_is_found_gets_one_alone(scene: Scene) -> None:
+    scene.fill(100)
+    scene.gemini.script = packed
+    report = scene.run("--design", "packed")
+    assert report["judged"] == 100
+    assert report["found"] == {"violence": 1}
+    # Five packs, the one who is found, and the random sample of the others.
+    assert 6 <= len(scene.gemini.asked) <= 25
+    assert scene.times[name(5)] == 2
