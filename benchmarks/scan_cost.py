@@ -282,6 +282,9 @@ def main() -> None:
     console.print(f"{args.people:,} people; tokens by cl100k_base; the cascade asks about a local risk from {BOUND}")
     console.print(f"and about whoever has a request that the local screen scored {SUSPICIOUS} or more")
     console.print(cost_table(designs.over(crowd), prices(load_litellm())))
+    console.print(
+        "Batch prices are the provider's; LiteLLM 1.106 has batches for vertex_ai/gemini-…, not for gemini/…."
+    )
     for seen in (True, False):
         console.print(missed_table(designs, scores, people=args.labelled, seen=seen))
 

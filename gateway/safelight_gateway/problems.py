@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 
 from starlette.responses import Response
 
@@ -19,6 +19,7 @@ from safelight.errors import (
     ScreeningUnavailable,
 )
 from safelight.policy import Decision, Policy
+from safelight.verdict import Outcome
 
 from .refusals import explain, receipt
 
@@ -166,17 +167,28 @@ def _cooling(error: CoolDown, appeal: str) -> Problem:
 
 
 def _unavailable(decision: Decision | None) -> Problem:
-    headers = {"retry-after": str(RETRY_SCREENING_S), "x-should-retry": "false"}
+    verdicts = decision.verdicts if decision is not None else ()
+    failed = [verdict for verdict in verdicts if verdict.outcome not in (Outcome.OK, Outcome.SKIPPED)]
+    # Tomorrow there is money again, by UTC as the limit counts; anything else may heal within half a minute.
+    is_spent = bool(failed) and all(verdict.outcome is Outcome.OVER_BUDGET for verdict in failed)
+    headers = {"retry-after": str(_until_midnight_s() if is_spent else RETRY_SCREENING_S), "x-should-retry": "false"}
+    details: dict[str, object] = {}
     if decision is not None:
         headers |= {"x-request-id": decision.request_id, "x-safelight-decision": decision.id}
+        details = {**_about(decision), "failed": {verdict.screen: str(verdict.outcome) for verdict in failed}}
     return Problem(
         503,
         "screening_unavailable",
         "Screening is not possible now, so nothing was released. Your request is not to blame; try again later.",
         type="server_error",
         headers=headers,
-        details=_about(decision) if decision is not None else {"reason_code": "screening_unavailable"},
+        details=details | {"reason_code": "budget_exhausted" if is_spent else "screening_unavailable"},
     )
+
+
+def _until_midnight_s() -> int:
+    now = datetime.now(UTC)
+    return math.ceil((datetime.combine(now.date() + timedelta(days=1), time.min, UTC) - now).total_seconds())
 
 
 def _about(decision: Decision) -> dict[str, object]:

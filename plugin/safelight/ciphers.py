@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log
 
-from .lookalikes import table
+from .lookalikes import swapped
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-_SHIFTS = [table(dict(zip(_ALPHABET, _ALPHABET[shift:] + _ALPHABET[:shift], strict=True))) for shift in range(26)]
-_ATBASH = table(dict(zip(_ALPHABET, reversed(_ALPHABET), strict=True)))
+_LETTERS = _ALPHABET.encode()
+_SHIFTS = [bytes.maketrans(_LETTERS, _LETTERS[shift:] + _LETTERS[:shift]) for shift in range(26)]
+_ATBASH = bytes.maketrans(_LETTERS, _LETTERS[::-1])
 
 # Letters in a thousand of English text, a to z; the usual table, as in Beker and Piper, "Cipher Systems" (1982).
 _FREQUENCIES = (82, 15, 28, 43, 127, 22, 20, 61, 70, 2, 8, 40, 24, 67, 75, 19, 1, 60, 63, 91, 28, 10, 24, 2, 20, 1)
@@ -30,12 +31,12 @@ _MIN_LETTERS = 16
 
 def rot13(text: str) -> str:
     """Shift the letters of a folded text by thirteen."""
-    return text.translate(_SHIFTS[13])
+    return swapped(text, _SHIFTS[13])
 
 
 def atbash(text: str) -> str:
     """Mirror the alphabet of a folded text: a is z, b is y."""
-    return text.translate(_ATBASH)
+    return swapped(text, _ATBASH)
 
 
 def likeliest(text: str) -> int | None:
@@ -58,7 +59,7 @@ def likeliest(text: str) -> int | None:
 
 def shifted(text: str, shift: int) -> str:
     """Shift the letters of a folded text forwards."""
-    return text.translate(_SHIFTS[shift])
+    return swapped(text, _SHIFTS[shift])
 
 
 def _information(counts: Sequence[int]) -> float:

@@ -15,7 +15,6 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 from . import bases
-from .lookalikes import table
 
 _DECIMAL = re.compile(r"(?<![\w.])\d{2,3}(?:[\s,;:/-]++\d{2,3}(?!\d))++(?![\w.])")
 _OCTAL_GROUPS = re.compile(r"(?<![\w.])(?:0o?)?[01][0-7]{2}(?:[\s,;:/-]++(?:0o?)?[01][0-7]{2}(?!\d)){4,}+(?![\w.])")
@@ -62,7 +61,8 @@ _MORSE_LETTERS = dict(
     )
 )
 _MORSE_HINT = re.compile(r"[.-][\s/|]+[.-]")
-_MORSE_SIGNS = table({"·": ".", "•": ".", "∙": ".", "–": "-", "—": "-", "−": "-", "‐": "-", "_": "-"})
+_MORSE_DOTS = re.compile("[·•∙]")
+_MORSE_DASHES = re.compile("[–—−‐_]")
 
 _SPELLING = (
     "alfa alpha bravo charlie delta echo foxtrot golf hotel india juliett juliet kilo lima mike november oscar papa "
@@ -201,7 +201,7 @@ def _morse(text: str) -> str:
             return match[0]
         return " ".join("".join(filter(None, word)) for word in letters)
 
-    signs = text.translate(_MORSE_SIGNS)
+    signs = _MORSE_DASHES.sub("-", _MORSE_DOTS.sub(".", text))
     if not _MORSE_HINT.search(signs):
         return text
     read_text = _MORSE.sub(read, signs)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from .lookalikes import Table, has_marks, table
+from .characters import Table
+from .lookalikes import has_marks, swapped
 
 # Longest run of fragments that is also read without its first or last ones. Longer ones carry no single word.
 _MAX_RUN = 40
@@ -36,12 +37,11 @@ _SIGN_BEFORE_LETTER = re.compile(r"[^A-Za-z0-9\s]\w")
 _WORD_CHANGES = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|(?<=[a-z])(?=[A-Z])")
 _DIGIT_OR_CAPITAL = re.compile(r"[0-9A-Z]")
 
-_LEET_DIGITS = {"0": "o", "2": "z", "3": "e", "4": "a", "5": "s", "6": "g", "7": "t", "8": "b", "9": "g"}
-_LEET_SYMBOLS = {"@": "a", "$": "s", "€": "e", "£": "l", "¥": "y", "¢": "c", "§": "s", "+": "t", "#": "h"}
-LEET_I = table(_LEET_DIGITS | _LEET_SYMBOLS | {"1": "i", "!": "i", "¡": "i", "|": "l"})
-LEET_L = table(_LEET_DIGITS | _LEET_SYMBOLS | {"1": "l", "!": "l", "¡": "i", "|": "i", "6": "b", "9": "q"})
-LEET_DIGITS_I = table(_LEET_DIGITS | {"1": "i"})
-LEET_DIGITS_L = table(_LEET_DIGITS | {"1": "l", "6": "b", "9": "q"})
+_LEET_SYMBOLS = (("€", "e"), ("£", "l"), ("¥", "y"), ("¢", "c"), ("§", "s"), ("¡", "i"))
+LEET_I = bytes.maketrans(b"0123456789@$+#!|", b"oizeasgtbgasthil")
+LEET_L = bytes.maketrans(b"0123456789@$+#!|", b"olzeasbtbqasthli")
+LEET_DIGITS_I = bytes.maketrans(b"0123456789", b"oizeasgtbg")
+LEET_DIGITS_L = bytes.maketrans(b"0123456789", b"olzeasbtbq")
 _LEET_SIGN = re.compile(r"[0-9@$€£¥¢§+#!¡|]")
 _LEET_SIGNS = frozenset("0123456789@$€£¥¢§+#!¡|")
 _CLOSING = "!?.,;:)]}'\""
@@ -84,7 +84,7 @@ def split_words(text: str) -> str:
 
 
 def has_short_pieces(text: str) -> bool:
-    """Tell whether three pieces of at most two letters, or three single signs, stand in a row; if not, none is joined."""
+    """Tell whether three pieces of at most two letters, or three single signs, stand in a row: else none is joined."""
     return _in_a_row(text.translate(_PIECES_SHAPE).split(), 2) or _in_a_row(text.split(), 1)
 
 
@@ -135,16 +135,19 @@ def has_leet(text: str) -> bool:
     return bool(_LEET_SIGN.search(text))
 
 
-def leet(text: str, *tables: Mapping[int, str]) -> Sequence[str]:
+def leet(text: str, *tables: bytes) -> Sequence[str]:
     """Read digits and symbols as letters in words that have a letter too, once by each table."""
     pieces = _SPACE.split(text)
     found = [at for at, word in enumerate(pieces) if not _LEET_SIGNS.isdisjoint(word) and _ANY_LETTER.search(word)]
     # A closing exclamation mark is punctuation; inside a word it is a letter.
     words = [pieces[at].rstrip(_CLOSING) for at in found]
     ends = [pieces[at][len(word) :] for at, word in zip(found, words, strict=True)]
+    joined = "\0".join(words)
+    for sign, letter in _LEET_SYMBOLS:
+        joined = joined.replace(sign, letter)
     readings = []
     for table in tables:
-        for at, word, end in zip(found, "\0".join(words).translate(table).split("\0"), ends, strict=False):
+        for at, word, end in zip(found, swapped(joined, table).split("\0"), ends, strict=False):
             pieces[at] = word + end
         readings.append("".join(pieces))
     return readings

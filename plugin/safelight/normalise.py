@@ -1,8 +1,9 @@
 """The views of a prompt: the text itself, and what is left when the usual disguises are taken off it.
 
 What is covered: invisible characters and what they hide, lookalikes, leetspeak, spaced-out and punctuated words,
-repeated letters, backspaces, reversed and upside-down text, prompt syntax and special tokens (``prompt_syntax``), codes
-(``decode``) up to ``MAX_DEPTH`` deep, and shifted alphabets (``ciphers``), alone and in the combinations that people use.
+repeated letters, backspaces, reversed and upside-down text, prompt syntax and special tokens (``prompt_syntax``),
+codes up to ``MAX_DEPTH`` deep (``decode``) and shifted alphabets (``ciphers``), alone and in the combinations that
+people use.
 What is not covered: typing errors, synonyms and languages (a judge reads the raw text for these), words split by single
 white space into longer pieces, and a sentence of single letters without any wider gap between its words. Nor can a
 reading know what was meant: every text is also read backwards and as a cipher, so a short term is met by an ordinary

@@ -188,7 +188,7 @@ class Policy:
             screen: The name of the screen that would be skipped.
             verdicts: The evidence so far.
             expected: The names of every screen that is configured. All that are never skipped must have spoken, at
-                least one, and be sure.
+                least one, and be sure. One that remarks on something (``Verdict.reason``) is not sure.
         """
         others = [verdict for verdict in verdicts if verdict.screen not in self.cascade.skip]
         spoken = {verdict.screen for verdict in others}
@@ -196,7 +196,9 @@ class Policy:
             return False
         sure = self.cascade.sure_below
         return all(
-            verdict.outcome is Outcome.OK and all(score < sure for score in verdict.scores.values())
+            verdict.outcome is Outcome.OK
+            and not verdict.reason
+            and all(score < sure for score in verdict.scores.values())
             for verdict in others
         )
 

@@ -1,4 +1,4 @@
-"""Undoing what a prompt can hold besides words: weights, schedules, choices, loaders, and a text encoder's special tokens.
+"""Undoing what a prompt holds besides words: weights, schedules, choices, loaders, a text encoder's special tokens.
 
 Read are the styles of A1111 and Forge, ComfyUI, Compel and InvokeAI, NovelAI, Midjourney, and the tokens of CLIP, T5
 and chat models. A generator's parser takes all of it away, so a word may be cut by it and still reach the generator

@@ -22,7 +22,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .backends.litellm_chat import LiteLLMChat
-from .config import Settings, read_settings
 from .errors import ConfigError
 from .scanning.batch import BatchScan, check_batch
 from .scanning.crowd import Crowd
@@ -33,6 +32,7 @@ from .scanning.provider_batches import ProviderBatches
 from .scanning.report import Totals, blocking, check_review, describe, to_review, total, write_review
 from .scanning.runner import Budget, Runner, Stop
 from .screens import PROMPT_SCREENS
+from .settings import DEFAULT_JUDGE, Settings, read_settings
 from .store import Store, open_store
 from .store.scans import Scan, Scans
 from .store.strikes import Strikes
@@ -161,13 +161,21 @@ def _scan(args: argparse.Namespace, settings: Settings, judge: _Judge, plan: Pla
     )
     if args.budget_usd is not None and not chat.is_priced:
         raise ConfigError(f"--budget-usd: it is not known what {judge.model} costs; set the judge's usd_per_million")
-    scan = begin(scans, plan, policy, at=datetime.now(UTC), resume=args.resume, restart=args.restart)
+    scan = begin(
+        scans,
+        plan,
+        policy,
+        at=_now(),
+        resume=args.resume,
+        restart=args.restart,
+        again=args.retry_unknown or args.retry_failed,
+    )
     crowd = Crowd(
         store,
         scan,
         plan,
         policy,
-        now=datetime.now(UTC),
+        now=_now(),
         retry_unknown=args.retry_unknown,
         retry_failed=args.retry_failed,
     )
@@ -304,7 +312,7 @@ def _judge(settings: Settings, args: argparse.Namespace) -> _Judge:
     if not parts and not args.model:
         raise ConfigError(f"--model: no model to ask: {settings.judge_note}; or name one here")
     options = parts[0].options if parts else {}
-    configured = str(options.get("model", "gemini/gemini-2.5-flash-lite"))
+    configured = str(options.get("model", DEFAULT_JUDGE))
     model = str(args.model or configured)
     # An address and a key belong to a provider, not to a model.
     theirs = options if model.partition("/")[0] == configured.partition("/")[0] else {}

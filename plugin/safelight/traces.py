@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from . import lookalikes
+from . import characters, lookalikes
 
 # One sign for each character: "a" ASCII letter, "d" digit, "l" other Latin letter, "r" rare Latin letter, "f" letter in
 # fancy dress (NFKC or its name makes one Latin letter of it), "c" Cyrillic, "g" Greek, "o" other alphabets that have
@@ -144,9 +144,10 @@ def _mixes_alphabets(text: str, shape: str) -> bool:
 def _shape(char: str) -> str:
     if char.isspace():
         return " "
-    if lookalikes.is_invisible(char):
-        return "i"
-    if char in lookalikes.OUTLINED:
+    if characters.is_invisible(char):
+        # Backspaces have a remark of their own.
+        return "." if char in "\b\x7f" else "i"
+    if char in characters.OUTLINED:
         return "f"
     kind = unicodedata.category(char)
     if kind[0] == "M":
@@ -156,14 +157,14 @@ def _shape(char: str) -> str:
     if kind[0] == "L" or kind == "So" or kind == "Nl":
         return _letter_shape(char)
     if kind == "Sc":
-        return "$" if not char.isascii() and lookalikes.undecorated(char).isascii() else "."
+        return "$" if not char.isascii() and char.translate(characters.LOOKALIKES).isascii() else "."
     return "d" if kind[0] == "N" else "."
 
 
 def _letter_shape(char: str) -> str:
     if char.isascii():
         return "a"
-    bare = unicodedata.normalize("NFKC", char).strip("()")
+    bare = unicodedata.normalize("NFKC", char).strip("()") if unicodedata.decomposition(char) else char
     if bare != char and len(bare) == 1 and bare.isascii():
         return "f"
     name = unicodedata.name(char, "")
@@ -175,4 +176,4 @@ def _letter_shape(char: str) -> str:
 
 
 _ONE_LATIN = str.maketrans("lr", "aa")
-_SHAPE = lookalikes.Table(_shape)
+_SHAPE = characters.Table(_shape)

@@ -128,6 +128,51 @@ def test_a_scan_that_was_killed_is_resumed_without_a_call_twice(scene: Scene, tm
     assert "zorblax" not in (tmp_path / "review.jsonl").read_text("utf-8")
 
 
+def test_a_finished_scan_is_gone_on_with_for_those_whom_it_did_not_judge(scene: Scene) -> None:
+    scene.fill(4)
+    scene.gemini.script = lambda asked: fails(400) if name(2) in named_in(asked) else one_token(asked)
+    assert scene.run(code=3)["failed"] == {"http_400": 1}
+    assert "--retry-failed" in scene.said
+    scene.gemini.script = one_token
+    report = scene.run("--resume", "--retry-failed")
+    assert (report["judged"], report["failed"]) == (4, {})
+    assert scene.times == Counter({name(0): 1, name(1): 1, name(2): 2, name(3): 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--resume"], "no unfinished scan"),
+        (["--retry-failed"], "need --resume"),
+        (["--batch"], "a vertex_ai/gemini-… model has"),
+        (["--batch", "--model", "openai/gpt-5-nano", "--budget-usd", "1"], "--limit"),
+        (["--model", "openai/no-such-model", "--budget-usd", "1"], "it is not known what"),
+        (["--cascade", "2"], "--cascade"),
+        (["--review", "list.txt"], ".jsonl"),
+        (["--with-texts"], "--review"),
+        (["--rpm", "0"], "--rpm"),
+        (["--concurrency", "0"], "--concurrency"),
+        (["--limit", "0"], "--limit"),
+        (["--since", "-1"], "--since"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_cannot_be_is_refused_with_its_name_and_nobody_is_asked(
+    scene: Scene, options: list[str], said: str
+) -> None:
+    scene.fill(2)
+    scene.run(*options, code=2)
+    assert said in scene.said
+    assert scene.gemini.asked == []
+
+
+def test_the_help_says_what_each_design_gives_up(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["scan", "--help"])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("one-token", "gives up", "packed", "--resume", "has none in LiteLLM 1.106"))
+
+
 def test_what_it_cost_is_told_from_the_providers_own_figures(scene: Scene) -> None:
     scene.fill(20)
     report = scene.run()

@@ -39,6 +39,19 @@ def test_the_labelled_prompts_are_many_and_a_quarter_is_held_out_and_none_is_in_
         assert shares[category] / count >= (0.27 if category else 0.23), category
 
 
+def test_the_harmful_prompts_in_other_languages_are_one_a_category_and_none_was_trained_on(example: ModuleType) -> None:
+    lines = (EXAMPLES / "prompts" / "heldout_languages.tsv").read_text("utf-8").splitlines()[1:]
+    rows = [line.split("\t") for line in lines]
+    languages = {language for language, _, _ in rows}
+    categories = set(Category) - {Category.SEXUAL_MINORS}
+    assert len(languages) == 11
+    assert {(language, category) for language, category, _ in rows} == {(a, b) for a in languages for b in categories}
+    assert len(rows) == 88
+    assert not {prompt.casefold() for _, _, prompt in rows} & {
+        row.prompt.casefold() for row in example.read("train.tsv")
+    }
+
+
 def test_the_labels_are_categories_and_the_gravest_one_is_not_among_them(example: ModuleType) -> None:
     labels = {row.category for row in example.read("train.tsv") + example.read("heldout.tsv")}
     assert labels - {""} == set(Category) - {Category.SEXUAL_MINORS}

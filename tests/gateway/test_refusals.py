@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import pytest
 from gateway_fakes import BrokenPainter, FaultyScreen, MarkerScreen, Painter, WordScreen
 from gateway_server import Served, serving
 from safelight.config import GatewaySettings
-from safelight.verdict import Category
+from safelight.request import GenerationRequest, Turn
+from safelight.verdict import Category, Outcome, Stage, Verdict
 
 
 def test_a_blocked_prompt_is_a_bad_request_that_says_why_and_is_sent_once(gateway: Served) -> None:
@@ -211,3 +212,24 @@ def test_litellm_reads_a_block_as_a_content_policy_violation(gateway: Served, mo
         prompt="a teapot", model="openai/painter", api_base=f"{gateway.address}/v1", api_key=gateway.token, seed=4
     )
     assert answer.data is not None and answer.data[0].b64_json
+
+
+def test_a_spent_budget_is_named_and_lasts_until_the_day_is_over(tmp_path: Path) -> None:
+    class Poor:
+        name = "poor"
+
+        async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
+            return Verdict(self.name, Stage.PROMPT, outcome=Outcome.OVER_BUDGET, reason="budget_exhausted")
+
+    with serving(tmp_path, prompt_screens=[Poor()]) as gateway:
+        response = gateway.post(prompt="a teapot")
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["reason_code"]) == (
+        503,
+        "screening_unavailable",
+        "budget_exhausted",
+    )
+    assert error["failed"] == {"poor": "over_budget"}
+    now = datetime.now(UTC)
+    left = 86_400 - now.hour * 3_600 - now.minute * 60 - now.second
+    assert abs(int(response.headers["retry-after"]) - left) < 60 or left < 60

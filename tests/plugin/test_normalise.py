@@ -65,6 +65,20 @@ ADVERSARIAL = {
     "backslashes": "\\x7a",
     "underscores": "_",
     "pig latin": "strstrzay ",
+    "ascii85": "H>dh5",
+    "punycode": "xn--",
+    "schedules": "[a:",
+    "choices": "{a|",
+    "lists": '("a", "b").and()',
+    "tags": "<b ",
+    "css escapes": "\\7a",
+    "base58": "A1b2C3",
+    "doubled and leet": "zz00",
+    "hangul parts": "\u1100\u1161",
+    "signs in words": "@a",
+    "weights in words": "a(b:1)",
+    "regional indicators": "\U0001f1e6",
+    "strokes": "\u0180\u024d",
 }
 
 
@@ -167,14 +181,14 @@ def test_there_are_no_more_recipes_than_views_may_be() -> None:
 
 
 def test_kinds_are_unique_codes() -> None:
-    found = [kind for kind, _ in normalise._readings(DECOYS)]
+    found = [reading.kind for reading in normalise._readings(DECOYS)]
     assert len(found) == len(set(found))
     assert all(re.fullmatch(r"[a-z0-9_+>]+", kind) for kind in found)
 
 
 def test_plain_prompt_has_few_views() -> None:
     assert kinds("a watercolour of a red teapot at dusk") == ["raw", "reversed", "rot13", "atbash", "acrostic"]
-    assert max(len(views(prompt)) for prompt in samples.ORDINARY) <= 20
+    assert max(len(views(prompt)) for prompt in samples.ORDINARY) <= 30
 
 
 @pytest.mark.parametrize("prompt", samples.ORDINARY)
@@ -183,11 +197,15 @@ def test_ordinary_prompt_is_not_read_as_a_code(prompt: str) -> None:
 
 
 def test_view_after_the_first_is_folded() -> None:
-    assert views("A  Red\tTeapot")[:2] == (View("raw", "A  Red\tTeapot"), View("folded", "a red teapot"))
+    assert [(view.kind, view.text) for view in views("A  Red\tTeapot")[:2]] == [
+        ("raw", "A  Red\tTeapot"),
+        ("folded", "a red teapot"),
+    ]
 
 
 def test_hidden_text_has_a_view_of_its_own() -> None:
-    assert View("hidden", "red teapot") in views("dog" + "".join(chr(0xE0000 + ord(c)) for c in "red teapot"))
+    found = views("dog" + "".join(chr(0xE0000 + ord(c)) for c in "red teapot"))
+    assert [view.text for view in found if view.kind == "hidden"] == ["red teapot"]
 
 
 def test_flag_emoji_and_families_hide_nothing_but_the_flags_letters() -> None:
@@ -209,7 +227,7 @@ def test_empty_and_broken_texts_have_views(text: str) -> None:
         view.text.encode()
 
 
-@given(st.text())
+@given(st.text(st.characters(exclude_categories=())))
 def test_views_hold_their_bounds_and_are_deterministic(text: str) -> None:
     check_bounds(text)
     assert views(text) == views(text)

@@ -219,10 +219,11 @@ def test_a_skipped_screen_is_a_failure_unless_the_policy_lets_it_be_skipped() ->
     [
         ([skipped()], ("judge",)),
         ([found(0.1), skipped()], ("a", "judge")),
+        ([Verdict("a", Stage.PROMPT, {"sentinel": 0.0}, reason="not_english"), skipped()], ("a", "judge")),
         ([failed(Outcome.TIMEOUT), skipped()], ("a", "judge")),
         ([found(0.0), skipped()], ("a", "b", "judge")),
     ],
-    ids=["nobody read it", "not sure", "the sure one failed", "one has not spoken"],
+    ids=["nobody read it", "not sure", "has a remark", "the sure one failed", "one has not spoken"],
 )
 def test_a_cascade_needs_sure_evidence_of_all_others(verdicts: list[Verdict], expected: tuple[str, ...]) -> None:
     assert decide(*verdicts, policy=Policy.parse(CASCADE), expected=expected).is_fault

@@ -86,11 +86,12 @@ def test_a_day_ends_at_midnight_utc() -> None:
     clock = Clock(NOON)
     spending = Spending(FakeCalls(), usd_per_day=1.0, clock=clock)
     spending.note(a_call(2.0))
+    spending.note(a_call(None))
     clock.now = datetime(2026, 11, 22, 23, 59, 59, tzinfo=UTC)
     assert spending.exhausted()
     # The same moment of a day later, in a country that is still in the day before.
     clock.now = datetime(2026, 11, 22, 19, 0, 1, tzinfo=timezone(timedelta(hours=-5)))
-    assert not spending.exhausted()
+    assert spending.spent_usd() == 0.0
 
 
 def test_a_call_that_ends_after_midnight_counts_for_the_day_it_was_made_in() -> None:

@@ -94,19 +94,37 @@ class Plan:
 _OPTIONS = {"since_days": "--since", "policy": "the policy", "questions": "Safelight's questions"}
 
 
-def begin(scans: Scans, plan: Plan, policy: Policy, *, at: datetime, resume: bool, restart: bool) -> Scan:
+def begin(
+    scans: Scans,
+    plan: Plan,
+    policy: Policy,
+    *,
+    at: datetime,
+    resume: bool = False,
+    restart: bool = False,
+    again: bool = False,
+) -> Scan:
     """Return the scan to go on with, or a new one.
+
+    Args:
+        scans: Where scans are kept.
+        plan: What is to be done.
+        policy: By which policy.
+        at: When a new scan begins.
+        resume: Whether to go on with the newest scan, if it is not finished.
+        restart: Whether to begin anew although the newest is not finished.
+        again: Whether to go on with the newest scan even if it is finished, for those whom it has not judged.
 
     Raises:
         ConfigError: If there is an unfinished scan and nobody has said what to do with it, or it was begun with other
             settings, or there is none to resume.
     """
     settings = plan.settings(policy)
-    open_scan = scans.unfinished()
+    open_scan = scans.newest() if again else scans.unfinished()
     if restart or (open_scan is None and not resume):
         return scans.begin(settings, at=at)
     if open_scan is None:
-        raise ConfigError("--resume: there is no unfinished scan")
+        raise ConfigError(f"--resume: there is no {'' if again else 'unfinished '}scan")
     if not resume:
         raise ConfigError(
             f"{open_scan.id} of {open_scan.started:%Y-%m-%d %H:%M} UTC is not finished: "

@@ -8,14 +8,15 @@ offline.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..backends.litellm_chat import ChatAnswer
-from ..backends.litellm_clients import close_with_loop
 from ..backends.litellm_reading import read_response
 from ..backends.litellm_setup import load_litellm
 from ..errors import ConfigError, ScreeningUnavailable
@@ -57,7 +58,7 @@ def batch_provider(model: str) -> str:
     """
     provider = model.partition("/")[0]
     if provider == "gemini":
-        raise ConfigError(f"--batch: {model} has no batch through LiteLLM 1.106; vertex_ai/{model[7:]} has")
+        raise ConfigError(f"--batch: {model} has no batch through LiteLLM 1.106; a vertex_ai/gemini-… model has")
     if provider not in PROVIDERS:
         raise ConfigError(f"--batch: works with models of {', '.join(PROVIDERS)}, not with {model}")
     return provider
@@ -96,11 +97,11 @@ class ProviderBatches:
         """
         lines = "\n".join(json.dumps(self._line(id, question)) for id, question in questions.items())
         file = await self._call(
-            "acreate_file", file=(f"safelight-{key}.jsonl", lines.encode()), purpose="batch", **self._retries
+            "create_file", file=(f"safelight-{key}.jsonl", lines.encode()), purpose="batch", **self._retries
         )
         # Sent once: a second try after a lost answer could make a second batch.
         batch = await self._call(
-            "acreate_batch",
+            "create_batch",
             completion_window="24h",
             endpoint="/v1/chat/completions",
             input_file_id=file.id,
@@ -117,7 +118,7 @@ class ProviderBatches:
         """
         if self._provider not in _LISTED:
             raise ScreeningUnavailable(f"{self._provider} does not tell which batches are ours")
-        listed = await self._call("alist_batches", limit=_MOST_LISTED, **self._retries)
+        listed = await self._call("list_batches", limit=_MOST_LISTED, **self._retries)
         batches = list(getattr(listed, "data", None) or [])
         for batch in batches:
             if (getattr(batch, "metadata", None) or {}).get("safelight") == key:
@@ -132,7 +133,7 @@ class ProviderBatches:
         Raises:
             ScreeningUnavailable: If the provider does not say.
         """
-        batch = await self._call("aretrieve_batch", batch_id=id, **self._retries)
+        batch = await self._call("retrieve_batch", batch_id=id, **self._retries)
         status = str(batch.status)
         return BatchState(status in _OVER, status, str(batch.output_file_id or ""), str(batch.error_file_id or ""))
 
@@ -145,14 +146,16 @@ class ProviderBatches:
         found: dict[str, ChatAnswer] = {}
         for file in (state.errors, state.output):
             if file:
-                content = await self._call("afile_content", file_id=file, **self._retries)
+                content = await self._call("file_content", file_id=file, **self._retries)
                 found |= {id: self._answer(row) for id, row in _rows(content.content)}
         return found
 
     async def _call(self, name: str, **arguments: Any) -> Any:
-        await close_with_loop(self._litellm)
+        # LiteLLM opens a client for each of these calls and never closes it: the connection must not outlive the call.
+        closing = {"Connection": "close"}
+        call = partial(getattr(self._litellm, name), extra_headers=closing, **arguments, **self._where)
         try:
-            return await getattr(self._litellm, name)(**arguments, **self._where)
+            return await asyncio.to_thread(call)
         except (self._error, OSError, ValueError) as error:
             # The type alone: a provider's message could quote what was sent.
             raise ScreeningUnavailable(f"{self._provider}: {name} failed: {type(error).__name__}") from None

@@ -9,12 +9,12 @@ channel that says what to show: as typed, and in each view that undoes a disguis
 whole: in overlapping windows, and clause by clause, so that a request is not lost among harmless words; in long ones
 about one in four is lost all the same. 722 of the 723 harmless prompts of ``examples/prompts/benign.tsv`` pass.
 What is not covered: other languages. Harmless prompts pass in the twelve that were tried, but so do nine of ten
-harmful ones in eleven of them. Where a text is most likely not English the verdict's reason says so (``NOT_ENGLISH``),
-and a low score must not spare it a better judge. ``sexual/minors``, for which nothing was written and no score is given.
-Negative prompts (``negative_prompt``, ``negative_prompt_2`` and further ones): they list what to avoid, and the head
-cannot tell that from asking for it, so it does not read them, unless a guidance below 1 turns them into a request.
-History. Euphemism, slang, names, and how people really word such prompts: the training prompts are tame, so the recall
-on real ones is unknown. Speaking against a harm ("stop hate speech") looks to it much like the harm.
+harmful ones in eleven of them. Where a text is most likely not English the verdict's reason says so (``NOT_ENGLISH``):
+a low score must not spare it a better judge. ``sexual/minors``, for which nothing was written and no score is given.
+Negative prompts (``negative_prompt``, ``negative_prompt_2`` and further ones): they list what to avoid, which the head
+cannot tell from asking for it, so it reads them only where a guidance below 1 turns them into a request. History.
+Euphemism, slang, names, and how people really word such prompts: the training prompts are tame, so the recall on real
+ones is unknown. Speaking against a harm ("stop hate speech") looks to it much like the harm.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ instead of 13 % of harmless lists of 24 tricky prompts are flagged."""
 
 MIN_CHARS_PER_TOKEN = 2.4
 """Fewer letters a token than this, and a view is noise (a harmless text backwards, a cipher undone that never was
-there). Measured on 341 training prompts and their views: noise has 2.33 or fewer, readable views 2.62 or more, each at
-the 5 % that come closest."""
+there). On 341 training prompts and their views, noise has at most 2.33 and what can be read at least 2.62, for 95 %."""
 
 ENGLISH_CHARS_PER_TOKEN = 3.0
 """Fewer than this, and the text is most likely not English, which this tokenizer cuts to pieces. Measured on the
@@ -196,7 +195,7 @@ class MiniLMHeadScreen:
                 model=self.model,
             )
         best = np.zeros(len(self._head.categories), dtype=np.float32)
-        # One batch at a time: others get their turn in between, and a deadline ends the work and not only the waiting.
+        # One batch at a time: others get their turn, and a deadline ends the work and not only the waiting.
         for batch in _batches(passages):
             best = np.maximum(best, await asyncio.to_thread(self._scores, batch))
         scores = {category: float(score) for category, score in zip(self._head.categories, best, strict=True)}
@@ -226,11 +225,8 @@ class MiniLMHeadScreen:
     def _parts(self, text: str, tokens: Tokens, *, windows: bool) -> Iterator[tuple[Tokens, float]]:
         """Yield a text's passages with their shifts: its windows and its clauses.
 
-        Args:
-            text: What to read.
-            tokens: The text's tokens.
-            windows: Whether to read windows too where the text has several and clauses as well. In a view of a long
-                text they would be the text's own windows again, moved by a few tokens.
+        Without ``windows``, a text of several windows is read by clauses alone, where it has them: in a view of a long
+        text its windows would be the text's own again, moved by a few tokens.
         """
         clauses = [clause for clause in _CLAUSE_ENDS.split(text) if clause.strip()]
         if windows or len(tokens) <= WINDOW or len(clauses) < 2:
@@ -249,8 +245,7 @@ class MiniLMHeadScreen:
         worth = [typed]
         for view, tokens in others:
             density = _density(view.text, tokens)
-            sure = view.evident or view.kind == "folded"
-            if density >= MIN_CHARS_PER_TOKEN and (sure or density > limit):
+            if density >= MIN_CHARS_PER_TOKEN and (view.evident or view.kind == "folded" or density > limit):
                 worth.append((view, tokens))
         return [(view.text, tokens) for view, tokens in worth]
 

@@ -251,8 +251,9 @@ def _row(scan_id: str, finding: Finding) -> dict[str, Any]:
         "at": rows.stamp(finding.at),
         "outcome": finding.outcome,
         "scores": _text({name: round(score, 6) for name, score in finding.scores.items()}),
-        "reason": finding.reason,
-        "model": finding.model,
+        # What a provider says of itself may hold what no store can.
+        "reason": rows.storable(finding.reason),
+        "model": rows.storable(finding.model),
         "tokens_in": finding.tokens_in,
         "tokens_out": finding.tokens_out,
         "cost_usd": finding.cost_usd,

@@ -132,7 +132,7 @@ def test_a_probe_that_never_comes_back_is_not_waited_for_for_ever(clock: Clock) 
     probe = breaker.admit()
     assert probe is not None
     with lost:
-        lost.failed()
+        lost.failed(at_once=True)
     assert breaker.admit() is None
     with probe:
         probe.succeeded()
@@ -162,6 +162,18 @@ def test_what_was_asked_before_it_opened_changes_nothing_when_it_comes_back_late
             else:
                 call.failed(at_once=True)
     assert (breaker.state, breaker.retry_after_s) == (CircuitState.OPEN, 20.0)
+
+
+def test_what_was_asked_before_an_outage_says_nothing_after_it(clock: Clock) -> None:
+    breaker = CircuitBreaker(clock=clock)
+    late = breaker.admit()
+    assert late is not None
+    fail(breaker, 5)
+    clock.now += 30
+    succeed(breaker)
+    with late:
+        late.failed(at_once=True)
+    assert breaker.state is CircuitState.CLOSED
 
 
 def test_many_threads_get_one_probe_between_them(clock: Clock) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from scripted_gemini import (
     HANG,
     PORTAL,
     RESET,
+    Asked,
     Reply,
     Script,
     ScriptedGemini,
@@ -192,6 +194,17 @@ async def test_the_deadline_covers_all_attempts_together() -> None:
         answer = await ask(gemini, deadline_s=0.5)
         assert len(gemini.asked) == 2
     assert answer.outcome is Outcome.TIMEOUT
+
+
+async def test_a_second_attempt_has_what_the_first_one_left_of_the_deadline() -> None:
+    def late(asked: Asked) -> Reply:
+        time.sleep(0.18)
+        return GOOD
+
+    with ScriptedGemini([fails(503), late]) as gemini:
+        # With its pause of 0.05 s or more, the second answer comes after 0.23 s.
+        answer = await ask(gemini, deadline_s=0.2, pause_s=0.1)
+    assert answer.outcome is not Outcome.OK
 
 
 async def test_no_second_attempt_starts_where_its_pause_would_pass_the_deadline() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 import pytest
@@ -38,7 +38,7 @@ class Sweep:
     def process(self, size: int = 10) -> BatchScan:
         scan = self.scans.unfinished()
         assert scan is not None
-        (design,) = PLAN.designs(POLICY, seed=scan.id)
+        design = PLAN.designs(POLICY, seed=scan.id)[0]
         return BatchScan(
             scans=self.scans,
             scan=scan,
@@ -106,7 +106,7 @@ async def test_a_batch_whose_id_was_lost_is_found_at_the_provider(sweep: Sweep) 
     sweep.server.fail_creating = True
     lost = sweep.process(size=25)
     assert await lost.run() is Stop.PROVIDER
-    assert "acreate_batch failed" in lost.trouble
+    assert "create_batch failed" in lost.trouble
     sweep.server.fail_creating = False
     assert await sweep.process(size=25).run() is Stop.DONE
     assert len(sweep.server.batches) == 1
@@ -124,7 +124,7 @@ async def test_a_batch_that_was_never_made_is_sent(sweep: Sweep) -> None:
 
 
 async def test_whoever_has_no_proper_answer_is_not_clear(sweep: Sweep) -> None:
-    odd = {
+    odd: dict[str, Callable[[Row], Row | None]] = {
         name(0): lambda asked: None,
         name(1): lambda asked: failed_row(asked, 500, "server_error"),
         name(2): lambda asked: failed_row(asked, 400, "content_filter"),
@@ -161,7 +161,7 @@ async def test_a_batch_that_failed_leaves_nobody_clear(sweep: Sweep) -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("gemini/gemini-2.5-flash-lite", "has no batch through LiteLLM 1.106; vertex_ai/gemini-2.5-flash-lite has"),
+        ("gemini/gemini-2.5-flash-lite", "has no batch through LiteLLM 1.106; a vertex_ai/gemini-… model has"),
         ("groq/llama", "openai, azure, vertex_ai"),
     ],
 )

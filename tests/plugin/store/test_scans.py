@@ -9,7 +9,7 @@ from safelight.policy import Action, Reason
 from safelight.request import Principal
 from safelight.store import Store
 from safelight.store.people import People
-from safelight.store.scans import ASKED, Finding, Key, ScanTotal, Scans
+from safelight.store.scans import ASKED, Finding, Key, Scans, ScanTotal
 from safelight.verdict import Outcome
 from store_requests import NOW, ask, decision
 
