@@ -1,4 +1,4 @@
-"""What becomes of one character: its plain form, its folded form, the Latin letter that it looks like.
+"""What becomes of one character: its plain form, and the Latin letter that it looks like.
 
 The tables are Unicode's: character properties and names from ``unicodedata``, and the list of confusable characters
 (UTS #39) as the package ``confusable-homoglyphs`` ships it; here is only what both leave out. Each character is worked
@@ -20,9 +20,6 @@ MAX_TABLE = 32_768
 # Longest replacement of one character under NFKC. Only a few Arabic ligatures and squared words are longer (one of
 # them 18 characters), and a text of them would push everything else over the limits of a view.
 _MAX_SPREAD = 4
-
-# Rounds of folding until nothing changes; two suffice for all but a handful of characters.
-MAX_ROUNDS = 5
 
 WHITE_CONTROLS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
 
@@ -95,14 +92,6 @@ def _plain(char: str) -> str:
         return _letter(char)
     spread = unicodedata.normalize("NFKD", _visible(char))
     return unicodedata.normalize("NFC", "".join(map(_visible, spread))).translate(_LETTERS)
-
-
-def _folded(read: str) -> str:
-    for _ in range(MAX_ROUNDS):
-        before, read = read, read.translate(PLAIN).casefold()
-        if read == before or read.isascii():
-            break
-    return read
 
 
 def _visible(char: str) -> str:
@@ -220,9 +209,7 @@ def _confusables() -> dict[str, tuple[str, ...]]:
 
 
 PLAIN = Table(_plain)
-FOLDED = Table(_folded)
 MARK_SHAPE = Table(_mark_shape)
 _LETTERS = Table(_letter)
 LATIN_LETTERS = Table(_latin_letter)
-LATIN_FOLDED = Table(lambda char: char.translate(LATIN_LETTERS).translate(FOLDED))
 LOOKALIKES = Table(_lookalike)

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from .characters import Table
 from .lookalikes import has_marks, swapped
 
 # Longest run of fragments that is also read without its first or last ones. Longer ones carry no single word.
@@ -29,7 +28,7 @@ _GAP = r"[\W_]++"
 _LETTERS = re.compile(rf"((?<!{_LETTER}){_LETTER}(?!{_LETTER})(?:{_GAP}{_LETTER}(?!{_LETTER})){{2,}})")
 _PIECES = re.compile(rf"((?<!{_LETTER}){_LETTER}{{1,2}}(?!{_LETTER})(?:{_GAP}{_LETTER}{{1,2}}(?!{_LETTER})){{2,}})")
 _GAPS = re.compile(rf"({_GAP})")
-_PIECES_SHAPE = Table(lambda char: char if char.isalnum() else " ")
+_PIECE = re.compile(rf"{_LETTER}+")
 _CHARACTERS = re.compile(r"(?<!\S)\S(?:\s++\S(?!\S)){2,}")
 _INNER_PUNCTUATION = re.compile(rf"(?<={_LETTER})(?:[^\w\s]|_)++(?={_LETTER})")
 
@@ -85,7 +84,7 @@ def split_words(text: str) -> str:
 
 def has_short_pieces(text: str) -> bool:
     """Tell whether three pieces of at most two letters, or three single signs, stand in a row: else none is joined."""
-    return _in_a_row(text.translate(_PIECES_SHAPE).split(), 2) or _in_a_row(text.split(), 1)
+    return _in_a_row(_PIECE.findall(text), 2) or _in_a_row(text.split(), 1)
 
 
 def joined_letters(text: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -119,9 +119,8 @@ class Enforcement:
         if not self._rule.remember:
             return None
         now, tenant = self._clock(), request.principal.tenant
-        wording = Wording.of(request.texts)
-        for text in dict.fromkeys((wording.canonical, *wording.canonical_channels)):
-            found = self._blocked_prompts.recall(self._digest(tenant, text), tenant=tenant, at=now)
+        for digest in self._digests(tenant, request.texts):
+            found = self._blocked_prompts.recall(digest, tenant=tenant, at=now)
             if found is not None:
                 return found
         return None
@@ -135,7 +134,7 @@ class Enforcement:
         holds = self._strikes.holds()
         before = [self._attempts(hold) for hold in holds]
         self._strikes.void(decision_id)
-        self._blocked_prompts.forget(decision_id)
+        self._forget(decision_id)
         for hold, attempts in zip(holds, before, strict=True):
             rest = self._attempts(hold)
             touched = hold.decision_id == decision_id or len(rest) < len(attempts)
@@ -229,6 +228,20 @@ class Enforcement:
             decision_id=decision.id,
         )
 
+    def _forget(self, decision_id: str) -> None:
+        """Forget a prompt, also where the decision was made because it was remembered."""
+        self._blocked_prompts.forget(decision_id)
+        asked = self._blocked_prompts.asked(decision_id)
+        if asked is not None:
+            tenant, texts = asked
+            self._blocked_prompts.forget_prompts(self._digests(tenant, texts), tenant=tenant)
+
+    def _digests(self, tenant: str, texts: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the digests under which a request may be remembered: all that it shows, and each channel alone."""
+        wording = Wording.of(texts)
+        shown = dict.fromkeys((wording.canonical, *wording.canonical_channels))
+        return tuple(self._digest(tenant, text) for text in shown)
+
     def _count(self, principal: Principal, kind: AttemptKind, decision: Decision, now: datetime) -> None:
         tenant = principal.tenant
         self._strikes.add(Attempt(tenant, principal.id, kind, decision.id, decision.request_id, now))
@@ -286,7 +299,9 @@ class Enforcement:
 
     def _anonymous(self, attempts: int) -> int:
         # Rounded first: a share like 0.7 times 10 is a little above 7 in floating point.
-        return max(1, math.ceil(round(self._rule.anonymous_share * attempts, 9)))
+        share = math.ceil(round(self._rule.anonymous_share * attempts, 9))
+        # A single refusal, right or wrong, must not send a visitor away.
+        return max(min(2, attempts), share)
 
     def _digest(self, *parts: str) -> str:
         return hmac.digest(self._secret, json.dumps(["blocked", *parts]).encode(), hashlib.sha256).hex()

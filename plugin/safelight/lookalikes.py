@@ -12,11 +12,14 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .characters import FOLDED, LATIN_FOLDED, LATIN_LETTERS, LOOKALIKES, MARK_SHAPE, MAX_ROUNDS, PLAIN, WHITE_CONTROLS
+from .characters import LATIN_LETTERS, LOOKALIKES, MARK_SHAPE, PLAIN, WHITE_CONTROLS
 
 # Longest run of combining marks on one base that is kept. No living orthography needs more, and Python's
 # normalisation sorts a run in quadratic time.
 _MAX_MARKS = 4
+
+# Rounds of folding until nothing changes; two suffice for all but a handful of characters.
+_MAX_ROUNDS = 5
 
 _ASCII_CONTROLS = {code: None for code in (*range(32), 127) if chr(code) not in WHITE_CONTROLS}
 
@@ -30,23 +33,24 @@ def fold(text: str) -> str:
 
     It is idempotent, and empty only where there was nothing visible but underscores.
     """
-    return collapse_space(fold_spaced(text))
+    return collapse_space(fold_spaced(plain(text)))
 
 
 def fold_spaced(text: str) -> str:
-    """Return the folded text with its white space and underscores as they were."""
-    for _ in range(MAX_ROUNDS):
-        if text.isascii():
-            return text.translate(_ASCII_CONTROLS).lower()
-        folded = _MIXED_WORD.sub(_as_latin, _without_marks(text.translate(FOLDED)))
-        if folded.isascii() or folded == text:
+    """Return the folded form of a plain text with its white space and underscores as they were."""
+    folded = fold_plain(text)
+    for _ in range(_MAX_ROUNDS):
+        if folded.isascii():
             return folded
-        text = folded
-    return text
+        again = fold_plain(plain(folded))
+        if again == folded:
+            return folded
+        folded = again
+    return folded
 
 
 def fold_plain(text: str) -> str:
-    """Return the folded form of a text that was plain before something was taken out of it or put into it."""
+    """Fold once, which is enough for all but a handful of characters, and for a text whose parts were plain."""
     folded = text.casefold()
     return folded if folded.isascii() else _MIXED_WORD.sub(_as_latin, folded)
 
@@ -82,7 +86,7 @@ def has_marks(text: str) -> bool:
 
 
 def _as_latin(match: re.Match[str]) -> str:
-    return match[0].translate(LATIN_FOLDED)
+    return match[0].translate(LATIN_LETTERS).casefold()
 
 
 def _all_latin(match: re.Match[str]) -> str:

@@ -100,7 +100,7 @@ class EnforcementRule:
         limits: For one principal.
         tenant_limits: For all principals of a tenant together.
         anonymous_share: The part of ``limits`` that somebody gets whom nobody has authenticated, in (0, 1]; rounded
-            up, and at least 1 attempt.
+            up, and at least 2 attempts where ``limits`` give as many.
         decay: Older attempts are not counted at all.
         near_duplicate: Likeness in (0, 1] from which a request counts as a variant of a blocked one; 0 turns it off.
         remember: How long a prompt whose picture was blocked is refused to everyone in the tenant; 0 turns it off.

@@ -151,10 +151,10 @@ def test_rotating_the_person_resets_nothing_and_another_principal_is_untouched(w
     assert world.level(replace(ALICE, tenant="other")) is Level.CLEAR
 
 
-def test_somebody_whom_nobody_authenticated_has_a_quarter_of_the_attempts_rounded_up(world: World) -> None:
+def test_somebody_whom_nobody_authenticated_has_a_quarter_of_the_attempts_and_never_only_one(world: World) -> None:
     visitor = Principal("page:net", anonymous=True)
     world.ask(principal=visitor, reason=Reason.CATEGORY)
-    assert world.level(visitor) is Level.COOL_DOWN
+    assert world.level(visitor) is Level.WARNED
     world.now += 2 * HOUR
     world.ask(principal=visitor, reason=Reason.CATEGORY)
     world.now += 2 * HOUR
@@ -429,6 +429,13 @@ def test_a_won_appeal_is_forgotten(world: World) -> None:
     found = world.ask(SCENE, stage=Stage.IMAGE, reason=Reason.CATEGORY)
     world.enforcement.overturn(found.id)
     assert world.enforcement.recall(GenerationRequest(SCENE, ALICE)) is None
+
+
+def test_a_won_appeal_against_a_refusal_for_memorys_sake_is_forgotten_too(world: World) -> None:
+    world.ask(SCENE, stage=Stage.IMAGE, reason=Reason.CATEGORY)
+    refused = world.ask(SCENE, principal=BOB, stage=Stage.PROMPT, reason=Reason.CATEGORY)
+    world.enforcement.overturn(refused.id)
+    assert world.enforcement.recall(GenerationRequest(SCENE, BOB)) is None
 
 
 def test_the_store_holds_no_text_of_a_remembered_prompt_and_no_digest_that_others_can_make(world: World) -> None:

@@ -323,6 +323,8 @@ def test_fold_is_idempotent_on_awkward_neighbours(chars: list[str]) -> None:
         ("한국어", "한국어"),
         ("snake_case", "snake case"),
         ("Teapot™", "teapot"),
+        ("te\u0391\u03a1\u041dOT", "teaphot"),
+        ("AI画像、USBケーブル", "ai画像、usbケーブル"),
         ("\u200b\ufe0f\u2060", ""),
     ],
 )

@@ -19,10 +19,11 @@ from ..errors import ConfigError, ScreeningUnavailable, StoreUnavailable
 from ..request import History
 from ..store.scans import ASKED, Finding, Scan, Scans
 from ..verdict import Outcome
+from .budget import Stop
 from .crowd import Crowd, Member
 from .provider_batches import ProviderBatches, batch_provider
 from .questions import Design
-from .runner import Stop, read
+from .runner import read
 
 _MAX_SIZE = 50_000
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -81,6 +82,7 @@ class ProviderBatches:
         self._provider = batch_provider(model)
         self._model = model
         self._litellm = load_litellm()
+        _build_forms()
         self._error: type[Exception] = importlib.import_module("openai").OpenAIError
         self._where = {"custom_llm_provider": self._provider, "api_base": api_base, "api_key": api_key}
         self._retries = {"max_retries": 2}
@@ -198,6 +200,13 @@ class ProviderBatches:
         )
         # LiteLLM says nothing for "not known" as well.
         return sum(prices) or None
+
+
+def _build_forms() -> None:
+    """Have LiteLLM build the forms of these calls, which it puts off to the first one and does with loud warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        importlib.import_module("litellm.types.router").GenericLiteLLMParams()
 
 
 def _rows(content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:

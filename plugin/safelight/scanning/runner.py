@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 
 from ..backends.litellm_chat import Chat, ChatAnswer
 from ..backends.problems import JUDGE_AUTH, JUDGE_RETIRED, problem_of
@@ -20,55 +19,15 @@ from ..course import NOTABLE
 from ..instructions import UnreadableAnswer
 from ..store.scans import ASKED, Finding
 from ..verdict import Outcome
+from .budget import Budget, Stop
+from .codes import Found
 from .crowd import SETTLED, Crowd, Member, Page
 from .ledger import Ledger
 from .pace import Pace
-from .questions import Design, Found, Packed, Question
+from .questions import Design, Packed, Question
 
 _MAY_PASS = (Outcome.UNREACHABLE, Outcome.TIMEOUT)
 _HOPELESS_IN_A_ROW = 10
-
-
-class Stop(StrEnum):
-    """Why a scan ended."""
-
-    DONE = "done"
-    """Everybody has been gone through."""
-    INTERRUPTED = "interrupted"
-    BUDGET = "budget"
-    """More would cost more than was allowed."""
-    PROVIDER = "provider"
-    """The provider fails again and again."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """What may be spent.
-
-    Args:
-        limit_usd: US dollars for the whole scan, or None.
-        spent_usd: What has been spent.
-    """
-
-    limit_usd: float | None = None
-    spent_usd: float = 0.0
-    _open: int = 0
-    _mean_usd: float = 0.0
-
-    def take(self) -> bool:
-        """Set aside what one more call usually costs. Return False if that is not within the limit."""
-        likely = self.spent_usd + (self._open + 1) * self._mean_usd
-        if self.limit_usd is not None and (likely > self.limit_usd or self.spent_usd >= self.limit_usd):
-            return False
-        self._open += 1
-        return True
-
-    def came(self, cost_usd: float | None) -> None:
-        """Say what it did cost."""
-        self._open -= 1
-        cost = cost_usd or 0.0
-        self.spent_usd += cost
-        self._mean_usd += (cost - self._mean_usd) * 0.1 if self._mean_usd else cost
 
 
 class Runner:

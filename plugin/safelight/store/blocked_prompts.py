@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from . import Run, Store, rows
@@ -22,6 +22,10 @@ _FORGET = """
         SELECT id FROM decisions WHERE request_id = (SELECT request_id FROM decisions WHERE id = :decision_id)
     )
 """
+_ASKED = """
+    SELECT tenant, texts FROM turns WHERE request_id = (SELECT request_id FROM decisions WHERE id = :decision_id)
+"""
+_FORGET_PROMPT = "DELETE FROM blocked_prompts WHERE digest = :digest AND tenant = :tenant"
 _REMOVE_OLD = "DELETE FROM blocked_prompts WHERE until <= :now"
 
 
@@ -72,3 +76,17 @@ class BlockedPrompts:
     def forget(self, decision_id: str) -> None:
         """Forget what rests on a decision, or on another one of its request: an appeal against it was won."""
         self._store.transact(lambda run: run(_FORGET, {"decision_id": decision_id}))
+
+    def asked(self, decision_id: str) -> tuple[str, Mapping[str, str]] | None:
+        """Return the tenant and the channels of the request that a decision is about, or None if it is not known."""
+        found = self._store.transact(lambda run: run(_ASKED, {"decision_id": decision_id}), write=False)
+        return (found[0]["tenant"], json.loads(found[0]["texts"])) if found else None
+
+    def forget_prompts(self, digests: Sequence[str], *, tenant: str) -> None:
+        """Forget prompts, whichever decision they rest on."""
+
+        def work(run: Run) -> None:
+            for digest in digests:
+                run(_FORGET_PROMPT, {"digest": digest, "tenant": tenant})
+
+        self._store.transact(work)

@@ -10,10 +10,10 @@ import pytest
 from safelight.errors import ConfigError
 from safelight.policy import Policy
 from safelight.scanning.batch import BatchScan, check_batch
+from safelight.scanning.budget import Stop
 from safelight.scanning.crowd import Crowd
 from safelight.scanning.plan import DesignName, Plan
 from safelight.scanning.provider_batches import ProviderBatches
-from safelight.scanning.runner import Stop
 from safelight.store.scans import ASKED, Finding, Scans
 from safelight.store.sqlite import SQLiteStore
 from scan_crowd import NOW, code_for, crowd, name, populate

@@ -11,11 +11,12 @@ import pytest
 
 from safelight.backends.litellm_chat import ChatAnswer
 from safelight.policy import Policy
+from safelight.scanning.budget import Budget, Stop
 from safelight.scanning.crowd import Crowd
 from safelight.scanning.ledger import Ledger
 from safelight.scanning.pace import Pace
 from safelight.scanning.plan import DesignName, Plan
-from safelight.scanning.runner import Budget, Runner, Stop
+from safelight.scanning.runner import Runner
 from safelight.store.scans import ASKED, Finding, Scan, Scans
 from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Outcome
