@@ -77,7 +77,12 @@ class Generations:
             return problem.reply()
         except SafelightError as error:
             runtime = self._runtime
-            return problem_of(error, runtime.guard.policy, appeal=runtime.settings.gateway.appeal).reply()
+            return problem_of(
+                error,
+                runtime.guard.policy,
+                appeal=runtime.settings.gateway.appeal,
+                retry_after_s=runtime.retry_after_s,
+            ).reply()
 
     async def _make(self, asked: Asked, base_url: str) -> Reply:
         guard = self._runtime.guard

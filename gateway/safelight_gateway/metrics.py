@@ -76,6 +76,8 @@ class Metrics:
             self._cost.labels(screen, model).inc(verdict.cost_usd or 0.0)
 
     def _model(self, name: str) -> str:
+        # A provider may name itself anything, and one half of a character would break the whole page.
+        name = name.encode("utf-8", "replace").decode("utf-8")
         if name not in self._models and len(self._models) >= MAX_MODELS:
             return "other"
         self._models.add(name)

@@ -79,20 +79,21 @@ class Problem(Exception):
         return Reply(self.status, json.dumps({"error": self._error}).encode(), headers=self.headers)
 
 
-def problem_of(error: SafelightError, policy: Policy, *, appeal: str = "") -> Problem:
+def problem_of(error: SafelightError, policy: Policy, *, appeal: str = "", retry_after_s: float = 0.0) -> Problem:
     """Return what a client is told about an error of the library.
 
     Args:
         error: What was raised.
         policy: Its titles and advice explain a refusal.
         appeal: Who to turn to about a decision.
+        retry_after_s: When a screen that does not answer now may, in seconds, if that is known; else 0.
     """
     if isinstance(error, ContentBlocked):
         return _blocked(error, policy, appeal)
     if isinstance(error, CoolDown):
         return _cooling(error, appeal)
     if isinstance(error, ScreeningUnavailable):
-        return _unavailable(error.decision)
+        return _unavailable(error.decision, retry_after_s)
     if isinstance(error, InvalidRequest):
         name = _FIELDS.get(error.field, error.field)
         return Problem(400, "invalid_value", str(error), param=name)
@@ -166,12 +167,13 @@ def _cooling(error: CoolDown, appeal: str) -> Problem:
     )
 
 
-def _unavailable(decision: Decision | None) -> Problem:
+def _unavailable(decision: Decision | None, retry_after_s: float) -> Problem:
     verdicts = decision.verdicts if decision is not None else ()
     failed = [verdict for verdict in verdicts if verdict.outcome not in (Outcome.OK, Outcome.SKIPPED)]
     # Tomorrow there is money again, by UTC as the limit counts; anything else may heal within half a minute.
-    is_spent = bool(failed) and all(verdict.outcome is Outcome.OVER_BUDGET for verdict in failed)
-    headers = {"retry-after": str(_until_midnight_s() if is_spent else RETRY_SCREENING_S), "x-should-retry": "false"}
+    is_spent = bool(failed) and all(verdict.reason == "budget_exhausted" for verdict in failed)
+    wait_s = _until_midnight_s() if is_spent else math.ceil(retry_after_s) or RETRY_SCREENING_S
+    headers = {"retry-after": str(wait_s), "x-should-retry": "false"}
     details: dict[str, object] = {}
     if decision is not None:
         headers |= {"x-request-id": decision.request_id, "x-safelight-decision": decision.id}

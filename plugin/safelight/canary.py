@@ -22,8 +22,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import resources
 
+from .asking import ask_screen
 from .canary_prompts import made_up_prompt
-from .errors import ConfigError, SafelightError
+from .errors import ConfigError
 from .policy import Policy, Reason
 from .request import GenerationRequest, History, Principal, Turn
 from .screens import PromptScreen
@@ -40,6 +41,9 @@ CANARY_LATE = "canary_late"
 
 AGAIN_S = 300.0
 """After a round that failed, or that too few answers came to, the next follows so soon."""
+
+DEADLINE_S = 60.0
+"""Seconds after which a judge gave no ruling; judges have shorter deadlines of their own."""
 
 # At a time: enough to be done in seconds, too few to be in the way of people.
 _AT_ONCE = 4
@@ -95,6 +99,7 @@ class Canaries:
             that allows everything would pass.
         every_s: Seconds from one round to the next; see also ``AGAIN_S``.
         on_fail: ``block`` or ``unready``; see :class:`OnFail`.
+        deadline_s: Seconds for each prompt; see ``DEADLINE_S``.
         clock: Seconds that never go backwards.
         sleep: Waits so many seconds.
         rng: Makes up the prompts; by default one that nobody can foresee.
@@ -111,6 +116,7 @@ class Canaries:
         needed: int = 48,
         every_s: float = 3600.0,
         on_fail: str = OnFail.BLOCK,
+        deadline_s: float = DEADLINE_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
@@ -129,6 +135,7 @@ class Canaries:
         self._needed = needed
         self._every_s = every_s
         self._on_fail = OnFail(on_fail)
+        self._deadline_s = deadline_s
         self._clock = clock
         self._sleep = sleep
         self._rng = rng or secrets.SystemRandom()
@@ -168,21 +175,27 @@ class Canaries:
         return report
 
     async def run_forever(self) -> None:
-        """Ask a round now, and then one each period. Cancel it to end it."""
+        """Ask a round now, and then one each period, whatever happens in between. Cancel it to end it."""
         while True:
-            report = await self.run_once()
-            await self._sleep(self._every_s if report.healthy else min(AGAIN_S, self._every_s))
+            healthy: bool | None = None
+            try:
+                healthy = (await self.run_once()).healthy
+            except Exception as error:
+                # Nobody waits for this task: if it ended, the last standing would be all that is ever known. The type
+                # alone, as in ask_screen.
+                logger.error("canary_unknown: a round of %s ended in %s", self.judge.name, type(error).__name__)
+            await self._sleep(self._every_s if healthy else min(AGAIN_S, self._every_s))
 
     async def _is_right(self, prompt: str, blocks: bool) -> bool | None:
         """Return whether the judge rules as it should, or None if it gives no ruling."""
         request = GenerationRequest(prompt, Principal("canary"))
-        try:
-            verdict = await self.judge.screen_prompt(request, History())
-        except SafelightError as error:
-            logger.error("%s could not be asked a canary: %s", self.judge.name, type(error).__name__)
-            return None
+
+        async def ask() -> Sequence[Verdict]:
+            return [await self.judge.screen_prompt(request, History())]
+
+        verdicts = await ask_screen(self.judge.name, Stage.PROMPT, 1, ask, deadline_s=self._deadline_s)
         decision = self._policy.decide(
-            [verdict],
+            verdicts,
             id="",
             request_id="",
             stage=Stage.PROMPT,

@@ -26,6 +26,7 @@ from .config import Settings, build, build_guard, read_settings
 from .encoding import Encoded, decode_picture, encode_raw
 from .errors import ConfigError, InvalidRequest, SafelightError
 from .guard import Guard
+from .normalise import evident
 from .picture_texts import texts_of_file
 from .policy import Decision, Policy
 from .request import GenerationRequest, Principal, check_faithful
@@ -108,7 +109,19 @@ def _screen_prompt(args: argparse.Namespace) -> int:
     request = GenerationRequest(args.text, Principal("cli"), negative_prompt=args.negative_prompt)
     with _unrecorded(settings, image=False) as guard:
         decision = asyncio.run(guard.judge_prompt(request))
-    return _show([("prompt", decision)], settings.policy, as_json=args.json)
+    found = [(channel, view) for channel, views in request.views.items() for view in evident(views)]
+    if args.json:
+        disguises = [
+            {"channel": channel, "kind": view.kind, "why": view.why, "text": view.text} for channel, view in found
+        ]
+        print(json.dumps([{"subject": "prompt", **decision.as_dict(), "disguises": disguises}], indent=2))
+        return _code([decision])
+    code = _show([("prompt", decision)], settings.policy, as_json=False)
+    for channel, view in found:
+        # Not as markup, and no control character of somebody's prompt in a terminal.
+        text = "".join(char if char.isprintable() else " " for char in view.text)
+        Console().print(f"disguise in {channel}: {view.why} ({view.kind}): {text}", markup=False, highlight=False)
+    return code
 
 
 def _screen_image(args: argparse.Namespace) -> int:
@@ -159,9 +172,13 @@ def _show(named: Sequence[tuple[str, Decision]], policy: Policy, *, as_json: boo
     else:
         for name, decision in named:
             _print_decision(name, decision, policy)
-    if any(not decision.allows and not decision.is_fault for _, decision in named):
+    return _code([decision for _, decision in named])
+
+
+def _code(decisions: Sequence[Decision]) -> int:
+    if any(not decision.allows and not decision.is_fault for decision in decisions):
         return BLOCKED
-    return UNAVAILABLE if any(decision.is_fault for _, decision in named) else PASSES
+    return UNAVAILABLE if any(decision.is_fault for decision in decisions) else PASSES
 
 
 def _print_decision(name: str, decision: Decision, policy: Policy) -> None:

@@ -14,7 +14,7 @@ from .errors import ConfigError
 from .generators import GENERATORS, Generator
 from .guard import Clock, Guard
 from .loading import construct, load_class
-from .policy import Policy
+from .policy import Action, Policy
 from .screens import IMAGE_SCREENS, PROMPT_SCREENS, ImageScreen, PromptScreen
 from .screens.blocked_before import BlockedBefore
 from .screens.llm_judge import LLMJudge
@@ -76,6 +76,12 @@ class Runtime:
         """Why screens are not to be relied on now, as short codes; empty where nothing is known to be amiss."""
         screens = (*self.guard.prompt_screens, *self.guard.image_screens)
         return tuple(dict.fromkeys(code for screen in screens for code in getattr(screen, "problems", ())))
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until a screen that is not asked now, since its provider failed, will be again; else 0."""
+        screens = (*self.guard.prompt_screens, *self.guard.image_screens)
+        return max((float(getattr(screen, "retry_after_s", 0.0)) for screen in screens), default=0.0)
 
     def describe(self) -> list[str]:
         """Return what runs, one line each, for a person who starts it."""
@@ -146,7 +152,8 @@ def build_guard(
         names = [screen.name for screen in prompt_screens] + [screen.name for screen in image_screens]
         _check_screen_names(policy, names)
     enforcement = enforcement_of(policy, store) if enforce else None
-    if enforcement is not None and prompt and policy.enforcement.remember:
+    blocks = any(rule.action is Action.BLOCK for rule in policy.categories.values())
+    if enforcement is not None and prompt and blocks and policy.enforcement.remember:
         # The quickest of all, and what it knows no other screen could know.
         prompt_screens.insert(0, BlockedBefore(policy=policy, memory=enforcement))
     return Guard(

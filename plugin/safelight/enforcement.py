@@ -38,6 +38,9 @@ VARIANTS_OF = timedelta(hours=24)
 MAX_VARIANTS_OF = 20
 """A prompt is compared with the newest so many of the principal's blocked ones, of so long ago at most."""
 
+CLEARLY_LOW = 0.25
+"""Scores below it, half of the usual threshold, let a request pass as an explanation of a blocked one."""
+
 TENANT = ""
 """Stands in a principal's place where a whole tenant is held, which only a tenant limit of the policy's own can do."""
 
@@ -182,9 +185,15 @@ class Enforcement:
         asked, near = Wording.of(request.texts), self._rule.near_duplicate
         if any(asked.canonical == said.canonical and kind is AttemptKind.PICTURE_BLOCKED for kind, said in earlier):
             return AttemptKind.REROLL
-        if not near or not any(
-            not asked.corrects(said) and likeness(asked, said, least=near) >= near for _, said in earlier
-        ):
+        clear = all(score < CLEARLY_LOW for verdict in decision.verdicts for score in verdict.scores.values())
+
+        def is_variant(said: Wording) -> bool:
+            # What the advice asks for is no attempt: taking words out, or saying more where all screens are sure of it.
+            if asked.corrects(said) or (clear and asked.explains(said)):
+                return False
+            return likeness(asked, said, least=near) >= near
+
+        if not near or not any(is_variant(said) for _, said in earlier):
             return None
         return AttemptKind.NEAR_DUPLICATE if self._is_new_variant(request.principal, asked) else None
 

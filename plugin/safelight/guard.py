@@ -34,6 +34,7 @@ from .generators import Generator, Progress
 from .policy import Action, Decision, Policy, Reason
 from .request import GenerationRequest, History, Principal, Turn
 from .screens import ImageScreen, PromptScreen
+from .standing import Level, Standing
 from .store import Store
 from .verdict import Outcome, Stage, Verdict
 
@@ -348,7 +349,14 @@ class Guard:
 
     async def _record(self, decision: Decision, request: GenerationRequest) -> int | None:
         """Write a ruling down, count it where it is an attempt, and return how many attempts are left, if few."""
-        await self._in_store(lambda: self.store.record(decision))
+        enforcement = self.enforcement
+
+        def write() -> Standing | None:
+            # In one go, which no client that leaves can cut in two.
+            self.store.record(decision)
+            return enforcement.note(request, decision) if enforcement is not None else None
+
+        standing = await self._in_store(write)
         for observer in self._observers:
             observer.observe(decision)
         if decision.reason is Reason.RESTRICTED:
@@ -357,10 +365,7 @@ class Guard:
                 decision.id,
                 self.settings.alert_contact or "a trained person, and none is configured (alert_contact)",
             )
-        enforcement = self.enforcement
-        if enforcement is None:
-            return None
-        return (await self._in_store(lambda: enforcement.note(request, decision))).left
+        return standing.left if standing is not None and standing.level is not Level.CLEAR else None
 
     async def _close(self, request_id: str) -> None:
         """Settle the turn of a request that ends without a ruling of its own."""
@@ -376,7 +381,8 @@ class Guard:
     @staticmethod
     def _raise_unless_allowed(decision: Decision, left: int | None = None) -> None:
         if decision.is_fault:
-            failed = [verdict for verdict in decision.verdicts if verdict.outcome is not Outcome.OK]
+            passed = (Outcome.OK, Outcome.SKIPPED)
+            failed = [verdict for verdict in decision.verdicts if verdict.outcome not in passed]
             names = ", ".join(f"{verdict.screen} ({verdict.outcome})" for verdict in failed)
             raise ScreeningUnavailable(f"screening is not possible now: {names or 'a screen did not answer'}", decision)
         if decision.action is Action.BLOCK:

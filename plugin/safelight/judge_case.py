@@ -37,14 +37,22 @@ MAX_VIEWS = 8
 MAX_VIEW_CHARS = 4_000
 """Characters of all views together. A view that has no room is left out; the text that it was made of is there."""
 
-MAX_AT_ONCE_CHARS = 3_000
-"""Characters of older requests that are not ruled on yet: what somebody sends at once, beyond the newest turns."""
+MAX_AT_ONCE_CHARS = 24_000
+"""Characters of older requests that are not ruled on yet: what somebody sends at once, beyond the newest turns. It is
+not left out where it is more, since no summary holds it: then nothing is asked (``TooMuchAtOnce``)."""
 
 MIN_WEIGHT = 0.05
 """Turns that weigh less are not shown: with a half-life of a day, after four days."""
 
 STEADY_FOR = timedelta(minutes=10)
 """Weights change in steps of this, so that the same question, asked again soon, is the same text."""
+
+
+class TooMuchAtOnce(ValueError):
+    """More is waiting for a ruling than a judge can be shown: nobody could see what the pieces make together."""
+
+    def __init__(self) -> None:
+        super().__init__("too many requests of one person are waiting for a ruling")
 
 
 def prompt_case(
@@ -68,17 +76,29 @@ def prompt_case(
         max_history: How many turns of the person are shown at most.
         max_chars: Length up to which history may fill the case, but for ``MIN_HISTORY_CHARS``, and the newest turn,
             which is shown however long it is. The request itself is never shortened for it.
+
+    Raises:
+        TooMuchAtOnce: If more than ``MAX_AT_ONCE_CHARS`` of other requests are waiting for a ruling.
     """
     moment = _steady(now)
     known = _without_rerolls(_as_history(history), request)
     past: dict[str, Any] = {"summary": _summary(known, course, moment)}
-    current = {"channels": dict(request.texts), "views": _views(request)}
+    current = {"channels": _channels(request), "views": _views(request)}
     case = {"nonce": nonce, "current": current, "history": past}
     groups = _turns(known, course, moment, max_history)
     _make_room(groups, max(MIN_HISTORY_CHARS, max_chars - len(as_data(case))))
     past |= groups
     past["at_once"] = _at_once(known, shown=len(groups["turns"]))
     return as_data(case)
+
+
+def _channels(request: GenerationRequest) -> dict[str, str]:
+    """Return the channels, verbatim. A guidance below 1 turns what is to be avoided into what is asked for."""
+    inverted = request.guidance_scale is not None and request.guidance_scale < 1
+    return {
+        f"shown_{name}" if inverted and name.startswith("negative_prompt") else name: text
+        for name, text in request.texts.items()
+    }
 
 
 def _as_history(history: Sequence[Turn]) -> History:
@@ -135,15 +155,12 @@ def _turns(known: History, course: CourseRule, now: datetime, max_history: int) 
 
 
 def _at_once(known: History, *, shown: int) -> list[dict[str, str]]:
-    """Return the texts alone of what is not ruled on yet and not among the newest, the newest that have room."""
+    """Return the texts alone of what is not ruled on yet and not among the newest."""
     older = known.turns[: len(known.turns) - shown]
-    kept: list[dict[str, str]] = []
-    left = MAX_AT_ONCE_CHARS
-    for turn in reversed([turn for turn in older if turn.action is None]):
-        left -= len(as_data(dict(turn.texts)))
-        if left >= 0:
-            kept.append(dict(turn.texts))
-    return kept[::-1]
+    waiting = [dict(turn.texts) for turn in older if turn.action is None and turn.texts]
+    if sum(len(as_data(texts)) for texts in waiting) > MAX_AT_ONCE_CHARS:
+        raise TooMuchAtOnce
+    return waiting
 
 
 def _shown(turn: Turn, weight: float) -> dict[str, Any]:

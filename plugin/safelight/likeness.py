@@ -94,6 +94,10 @@ class Wording:
         """Tell whether words of the blocked request were taken out and nothing was put in, as the advice asks."""
         return self.every != blocked.every and self.every <= blocked.every
 
+    def explains(self, blocked: Wording) -> bool:
+        """Tell whether all words of the blocked request are still there, unchanged, and others were put in."""
+        return self.every != blocked.every and self.every >= blocked.every
+
 
 def likeness(asked: Wording, blocked: Wording, *, least: float = 0.0) -> float:
     """Return how far a request is a variant of a blocked one, 0 to 1; 1 also where it contains the blocked one.

@@ -34,8 +34,8 @@ def add(commands: Any) -> None:
         "grant",
         help="overturn a block: it no longer counts as an attempt, and judges see that it was overturned",
         description="Overturn a block. It no longer counts as an attempt, a prompt that was remembered for its blocked "
-        "picture is forgotten, and judges are shown that the ruling was overturned. Nothing is released by it: the "
-        "person asks again. A hold stays until 'safelight standing release'.",
+        "picture is forgotten, a hold that rested on it ends, and judges are shown that the ruling was overturned. "
+        "Nothing is released by it: the person asks again.",
     )
     grant.add_argument("decision_id", metavar="DECISION", help="as the refusal quoted it")
     grant.set_defaults(run=_grant)
@@ -91,7 +91,8 @@ def _show(args: argparse.Namespace) -> int:
             args.tenant, args.principal, since=now - policy.enforcement.decay, limit=_SHOWN
         )
         try:
-            standing = _enforcement(store, policy).check(Principal(args.principal, tenant=args.tenant))
+            who = Principal(args.principal, tenant=args.tenant, anonymous=_is_visitor(args.principal))
+            standing = _enforcement(store, policy).check(who)
             left = "" if standing.left is None else f", {standing.left} more attempts before the next limit"
             print(f"{args.principal}: {standing.level}{left}")
         except CoolDown as error:
@@ -103,10 +104,16 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _is_visitor(principal: str) -> bool:
+    """Tell the page's visitors, who have smaller budgets, from keys and from this machine's own."""
+    kind, _, network = principal.partition(":")
+    return kind == "page" and network not in ("127.0.0.1", "::1")
+
+
 def _release(args: argparse.Namespace) -> int:
     _check(args)
-    with _opened(args) as (store, _):
-        done = Strikes(store).release(args.tenant, args.principal, at=datetime.now(UTC))
+    with _opened(args) as (store, policy):
+        done = _enforcement(store, policy).release(args.tenant, args.principal)
     if not done:
         raise InvalidRequest("principal", f"nothing to release: {args.principal} has no hold and no attempts")
     print(f"{args.principal} released")
@@ -116,13 +123,23 @@ def _release(args: argparse.Namespace) -> int:
 def _grant(args: argparse.Namespace) -> int:
     check_faithful("DECISION", args.decision_id)
     with _opened(args) as (store, policy):
-        done = store.overturn(args.decision_id, at=datetime.now(UTC))
-        if done:
-            _enforcement(store, policy).overturn(args.decision_id)
-    if not done:
-        raise InvalidRequest("decision", f"{args.decision_id} is no block, or was overturned before")
+        if not store.overturn(args.decision_id, at=datetime.now(UTC)) and not _was_overturned(store, args.decision_id):
+            raise InvalidRequest("decision", f"{args.decision_id} is no block that was recorded")
+        # Also where it was overturned before: that run may have ended between the two.
+        _enforcement(store, policy).overturn(args.decision_id)
     print(f"{args.decision_id} overturned")
     return 0
+
+
+def _was_overturned(store: Store, decision_id: str) -> bool:
+    found = store.transact(
+        lambda run: run(
+            "SELECT overturned FROM turns WHERE request_id = (SELECT request_id FROM decisions WHERE id = :id)",
+            {"id": decision_id},
+        ),
+        write=False,
+    )
+    return any(row["overturned"] for row in found)
 
 
 def _spending(args: argparse.Namespace) -> int:

@@ -206,7 +206,11 @@ def _limit(data: Any, prefix: str) -> Limit:
 def _duration(table: Table, key: str, default: timedelta | None, unit: timedelta, *, zero: bool = False) -> timedelta:
     amount = table.take(key, float) if default is None else table.take(key, float, default / unit)
     # Ten years: longer is a slip of the pen, and far below what a timedelta holds.
-    if not (amount > 0 or (zero and amount == 0)) or amount * unit.total_seconds() > 315_360_000:
+    if (
+        not (amount > 0 or (zero and amount == 0))
+        or amount * unit.total_seconds() > 315_360_000
+        or (amount > 0 and not amount * unit)
+    ):
         raise ConfigError(f"{table.prefix}{key}: must be above 0{' or 0' if zero else ''}, and below ten years")
     return amount * unit
 

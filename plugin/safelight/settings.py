@@ -249,7 +249,7 @@ def _part(data: Any, key: str) -> Part:
 def _guard_settings(table: Table) -> GuardSettings:
     defaults = GuardSettings()
     settings = GuardSettings(
-        history_turns=_within(table, "history_turns", defaults.history_turns, 0, 1_000),
+        history_turns=_within(table, "history_turns", defaults.history_turns, 1, 1_000),
         screen_deadline_s=table.take("screen_deadline_s", float, defaults.screen_deadline_s),
         alert_contact=table.take("alert_contact", str, defaults.alert_contact),
         verdict_cache_s=table.take("verdict_cache_s", float, defaults.verdict_cache_s),

@@ -1,7 +1,8 @@
 """A day's spending limit: what calls to models cost is noted as they are made, and no more are made when it is reached.
 
 What is noted is on disk, so a restart forgets nothing, and every process with the same store counts the same money. A
-call whose price nobody knows is counted as dear: the limit would else be none.
+call whose price nobody knows is counted as dear where there is a limit, which would else be none; then the estimate is
+what is kept as its cost. Without a limit it is kept as it is, so that no model of one's own looks as if it cost money.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Spending:
         self._day: date | None = None
         self._read_at: datetime | None = None
         self._stored = 0.0
-        # Noted since the store was read; and what it does not hold: prices nobody knows, calls it would not take.
+        # Noted since the store was read; and calls that it would not take.
         self._since = self._unstored = self._dearest = 0.0
 
     @property
@@ -113,25 +114,24 @@ class Spending:
             return self._stored + self._since + self._unstored
 
     def note(self, call: Call) -> None:
-        """Count a call and keep it.
+        """Count a call and keep it, with an estimate for a price that nobody knows.
 
         Raises:
             StoreUnavailable: If the store does not take it. It is counted all the same, as long as the process runs.
         """
-        cost = call.cost_usd
         with self._lock:
-            self._dearest = max(self._dearest, cost or 0.0)
+            self._dearest = max(self._dearest, call.cost_usd or 0.0)
+        worth = self._worth(call)
+        if worth:
+            call = replace(call, cost_usd=worth)
         try:
             # Outside the lock: a slow disk must not keep others from asking. Read meanwhile, it may be counted twice
             # for a second, which errs on the safe side.
             self._calls.add(call)
         except StoreUnavailable:
-            self._count(call, unstored=self._worth(call))
+            self._count(call, unstored=worth)
             raise
-        if cost is None:
-            self._count(call, unstored=self._worth(call))
-        else:
-            self._count(call, since=cost)
+        self._count(call, since=worth)
 
     def for_purpose(self, purpose: str) -> Purse:
         """Return the same money, in whose name calls are noted for another purpose, such as ``canary``."""
@@ -147,7 +147,7 @@ class Spending:
         if call.cost_usd is not None:
             return call.cost_usd
         is_free = call.outcome in _FREE and not call.tokens_in and not call.tokens_out
-        return 0.0 if is_free else max(UNKNOWN_USD, self._dearest)
+        return 0.0 if is_free or self._limit is None else max(UNKNOWN_USD, self._dearest)
 
     def _turn_to_today(self) -> datetime:
         now = self._clock().astimezone(UTC)

@@ -168,3 +168,14 @@ def test_what_a_files_metadata_says_is_judged_beside_what_it_shows(
     assert main(["screen", "image", "said.png", quiet, "--json"]) == 1
     answers = [(one["subject"], one["action"]) for one in json.loads(capsys.readouterr().out)]
     assert answers == [("said.png (texts)", "block"), ("said.png", "allow"), (quiet, "allow")]
+
+
+def test_a_disguise_is_named_with_what_gave_it_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["screen", "prompt", "a cup of te\u200ba", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)[0]
+    assert [(one["channel"], one["text"]) for one in answer["disguises"]] == [("prompt", "a cup of tea")]
+    assert answer["disguises"][0]["why"]
+    main(["screen", "prompt", "a cup of te\u200ba"])
+    assert "disguise in prompt: " in capsys.readouterr().out
+    main(["screen", "prompt", "a cup of tea"])
+    assert "disguise" not in capsys.readouterr().out

@@ -220,3 +220,23 @@ async def test_a_course_is_flagged_and_the_request_passes() -> None:
     assert isinstance(decision, Decision)
     assert (decision.action, decision.reason, decision.course) == (Action.FLAG, Reason.COURSE, ("sentinel",))
     assert house.store.decisions(request_id=decision.request_id)[0].course == ("sentinel",)
+
+
+async def test_saying_more_as_the_advice_asks_is_no_attempt() -> None:
+    def answer(request: GenerationRequest) -> Verdict:
+        return Verdict("judge", Stage.PROMPT, {"sentinel": 0.0 if "museum" in request.prompt else 1.0}, model="fake")
+
+    house = House(judge=FakeJudge(answer=answer))
+    house.guard.prompt_screens = (house.guard.prompt_screens[0], house.judge)
+    scene = "a teapot of the old regime on a table with its emblem in gold"
+    with pytest.raises(ContentBlocked):
+        await house.ask(scene)
+    for more in ("shown in a museum", "in a museum case", "museum photograph", "for a museum guide"):
+        await house.ask(f"{scene}, {more}")
+
+
+async def test_a_first_refusal_of_the_provider_warns_of_nothing() -> None:
+    house = House(judge=FakeJudge(answer=lambda request: failed(Outcome.REFUSED)))
+    with pytest.raises(ContentBlocked) as error:
+        await house.ask("a cup of tea")
+    assert error.value.left is None

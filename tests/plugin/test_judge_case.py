@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safelight.instructions import as_data
 from safelight.judge_case import (
-    MAX_AT_ONCE_CHARS,
     MAX_CASE_CHARS,
     MAX_VIEW_CHARS,
     MAX_VIEWS,
     MIN_HISTORY_CHARS,
+    TooMuchAtOnce,
     prompt_case,
 )
 from safelight.policy import Action
@@ -178,11 +177,23 @@ def test_what_came_at_once_is_shown_beyond_the_newest_turns_as_far_as_it_is_not_
     assert [one["prompt"] for one in past["at_once"]] == [f"half {place}" for place in range(80)]
 
 
-def test_what_came_at_once_is_bounded_the_newest_first() -> None:
-    waiting = [turn(f"{place} " + "x" * 400, None) for place in range(60)]
-    past = case(History(tuple(waiting), total=60))["history"]
-    assert 0 < len(as_data({"": past["at_once"]})) <= MAX_AT_ONCE_CHARS + 100
-    assert past["at_once"][-1]["prompt"].startswith("39 ")
+def test_of_a_hundred_long_requests_at_once_none_is_left_out() -> None:
+    waiting = [turn(f"{place} " + "x" * 200, None) for place in range(100)]
+    past = case(History(tuple(waiting), total=100))["history"]
+    texts = [one["channels"]["prompt"] for one in past["turns"]] + [one["prompt"] for one in past["at_once"]]
+    assert {int(text.split()[0]) for text in texts if text} == set(range(100))
+
+
+def test_more_at_once_than_can_be_shown_is_not_asked_about() -> None:
+    waiting = [turn(f"{place} " + "x" * 400, None) for place in range(100)]
+    with pytest.raises(TooMuchAtOnce):
+        case(History(tuple(waiting), total=100))
+
+
+@pytest.mark.parametrize(("guidance", "name"), [(None, "negative_prompt"), (1.0, "negative_prompt"), (0.5, "shown_")])
+def test_a_guidance_below_one_turns_what_to_avoid_into_what_is_asked_for(guidance: float | None, name: str) -> None:
+    asked = GenerationRequest("tea", Principal("p"), negative_prompt="cups", guidance_scale=guidance)
+    assert list(case((), asked)["current"]["channels"])[1].startswith(name)
 
 
 def test_old_turns_fade_by_the_policys_half_life_and_then_go() -> None:

@@ -77,14 +77,17 @@ def test_a_granted_appeal_ends_the_cool_down_that_rested_on_it(
     assert store.history(ALICE, limit=9).overturned == 1
 
 
-def test_an_appeal_against_nothing_or_granted_twice_is_an_error(
-    store: SQLiteStore, capsys: pytest.CaptureFixture[str]
-) -> None:
-    blocked = ask(store, "zorblax")
+def test_an_appeal_against_nothing_is_an_error(store: SQLiteStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("appeals", "grant", "dec_nothing") == 2
-    assert run("appeals", "grant", blocked) == 0
-    assert run("appeals", "grant", blocked) == 2
-    assert "is no block, or was overturned before" in capsys.readouterr().err
+    assert "dec_nothing is no block that was recorded" in capsys.readouterr().err
+
+
+def test_a_grant_that_ended_half_way_is_completed_by_the_next(store: SQLiteStore) -> None:
+    blocks = [ask(store, f"zorblax {word * 8}") for word in ("x", "y", "z")]
+    assert store.overturn(blocks[0], at=datetime.now(UTC))
+    assert ask(store, "a cup of tea") == "cool-down"
+    assert run("appeals", "grant", blocks[0]) == 0
+    assert ask(store, "a cup of tea") == "passed"
 
 
 def test_spending_is_summed_by_model_and_purpose(store: SQLiteStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,7 @@ def test_rules_are_part_of_the_policys_hash() -> None:
     ("text", "named"),
     [
         ("[course]\nhalf_life_hours = 0", "course.half_life_hours"),
+        ("[course]\nhalf_life_hours = 1e-11", "course.half_life_hours"),
         ("[course]\nhalf_life_hours = nan", "course.half_life_hours"),
         ("[course]\nhalf_life_hours = inf", "course.half_life_hours"),
         ("[course]\nthreshold = 0", "course.threshold"),

@@ -17,6 +17,7 @@ from ..request import GenerationRequest, Turn
 from ..verdict import Category, Stage, Verdict
 
 REASON = "picture_blocked_before"
+_GRAVEST = Category.SEXUAL_MINORS.value
 
 
 class Memory(Protocol):
@@ -29,6 +30,8 @@ class Memory(Protocol):
 
 class BlockedBefore:
     """Scores 1.0 in the categories that a picture of the same prompt was blocked for, else 0.0 in every category.
+
+    In place of the gravest category stands another one that blocks, where the policy has one.
 
     Args:
         policy: Whose categories are scored. What it does not block any more counts as the first that it does.
@@ -43,9 +46,10 @@ class BlockedBefore:
         blocking = [key for key, rule in policy.categories.items() if rule.action is Action.BLOCK]
         if not blocking:
             raise ConfigError(f"{name}: the policy has no category that blocks; leave this screen out")
-        self._blocking = frozenset(blocking)
-        # Never the gravest where there is another: it sets people in motion.
+        # Never the gravest where there is another: it sets people in motion and holds the key, which was right for
+        # the one who drew the picture. Somebody else has typed the same words.
         self._default = min(blocking, key=lambda key: key == Category.SEXUAL_MINORS)
+        self._blocking = frozenset(blocking) - {Category.SEXUAL_MINORS}
         self.name = name
         self._clear = dict.fromkeys(policy.categories, 0.0)
         self._memory = memory
@@ -55,7 +59,7 @@ class BlockedBefore:
         categories = await asyncio.to_thread(self._memory.recall, request)
         if categories is None:
             return self._verdict(self._clear, "")
-        found = dict.fromkeys((name for name in categories if name in self._clear), 1.0)
+        found = dict.fromkeys((name for name in categories if name in self._clear and name != _GRAVEST), 1.0)
         if not self._blocking & found.keys():
             found[self._default] = 1.0
         return self._verdict({**self._clear, **found}, REASON)

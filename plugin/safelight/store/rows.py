@@ -98,20 +98,22 @@ def key_of(row: Mapping[str, Any]) -> APIKey:
 
 
 def state_after(decision: Decision) -> str:
-    """Return what a decision makes of its turn."""
+    """Return what a decision makes of its turn. A remark about the course is none about the turn."""
+    if decision.reason is Reason.COURSE:
+        return str(Action.ALLOW)
     return FAULT if decision.is_fault else str(decision.action)
 
 
 def risk_of(decision: Decision) -> float:
-    """Return what a decision adds to its turn's risk, 0 to 1: 1 for a block, nothing for a fault of ours."""
+    """Return what a decision adds to its turn's risk, 0 to 1: 1 for a block, nothing for a fault of ours.
+
+    Scores of the course are not in it: an innocent turn would carry what others were, and the course feed itself.
+    """
     if decision.is_fault:
         return 0.0
     if not decision.allows:
         return 1.0
-    scores = [
-        score for verdict in decision.verdicts for part in (verdict.scores, verdict.course) for score in part.values()
-    ]
-    return max(scores, default=0.0)
+    return max((score for verdict in decision.verdicts for score in verdict.scores.values()), default=0.0)
 
 
 def stamp(at: datetime) -> str:

@@ -169,11 +169,12 @@ def _history(run: Run, who: Mapping[str, str], counts: Mapping[str, int], *, lim
 
 
 def _move(run: Run, request_id: str, state: str, risk: float) -> None:
-    """Give a turn another state, and count that. A block stays one, whatever fails after it."""
+    """Give a turn another state, and count that. A block or a flag stays, whatever fails after it."""
     while found := run(_FIND_TURN, {"request_id": request_id}):
         turn = found[0]
         before = turn["state"]
-        if before == Action.BLOCK:
+        if before == Action.BLOCK or (before == Action.FLAG and state == rows.FAULT):
+            # Nobody takes a remark off by closing the connection before the picture comes.
             return
         values = {"request_id": request_id, "state": state, "before": before, "risk": risk}
         if run(_SET_STATE, values):

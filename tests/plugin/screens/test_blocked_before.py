@@ -67,9 +67,9 @@ async def test_a_category_that_the_policy_does_not_block_counts_as_the_first_tha
     assert ruled(verdict, sentinel_policy()) is Reason.CATEGORY
 
 
-async def test_the_gravest_category_is_restricted_again() -> None:
+async def test_what_was_blocked_as_the_gravest_is_blocked_for_others_and_holds_nobody_again() -> None:
     policy = Policy.parse(POLICY + GRAVE)
-    assert ruled(await found(FakeMemory("sexual/minors"), policy), policy) is Reason.RESTRICTED
+    assert ruled(await found(FakeMemory("sexual/minors"), policy), policy) is Reason.CATEGORY
 
 
 async def test_an_unknown_category_is_never_taken_for_the_gravest() -> None:

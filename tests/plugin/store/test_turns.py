@@ -117,7 +117,27 @@ def test_the_risk_of_a_turn_is_the_highest_score_of_its_decisions_and_one_where_
     any_store.record(decision("picture", verdicts=(Verdict("a", Stage.PROMPT, {"hate": 0.0}),)))
     any_store.record(decision("picture", Stage.IMAGE, index=0, verdicts=(picture,)))
     any_store.record(decision("blocked", **BLOCK))
-    assert [turn.risk for turn in any_store.history(ALICE, limit=5)] == [0.4, 0.25, 1.0]
+    # The course's own score is in none of them: it would make every innocent turn a risky one.
+    assert [turn.risk for turn in any_store.history(ALICE, limit=5)] == [0.25, 0.25, 1.0]
+
+
+def test_a_remark_about_the_course_is_none_about_the_turn(any_store: Store) -> None:
+    course = Verdict("judge", Stage.PROMPT, {"hate": 0.0}, course={"hate": 0.7})
+    for number in range(8):
+        any_store.reserve(f"r{number}", ask(f"bread {number}"), at=NOW, limit=1)
+        any_store.record(
+            decision(f"r{number}", verdicts=(course,), action=Action.FLAG, reason=Reason.COURSE, course=("hate",))
+        )
+    history = any_store.history(ALICE, limit=2)
+    assert (history.flagged, history.clean_run, history.riskiest) == (0, 8, ())
+    assert [turn.action for turn in history] == [Action.ALLOW] * 2
+
+
+def test_a_flag_stays_when_the_client_leaves_before_the_picture_comes(any_store: Store) -> None:
+    asked(any_store, "flagged", **FLAG)
+    any_store.settle("flagged", None)
+    history = any_store.history(ALICE, limit=1)
+    assert (history.flagged, history[0].action) == (1, Action.FLAG)
 
 
 def test_the_riskiest_turns_are_few_older_than_those_shown_and_in_the_order_of_asking(any_store: Store) -> None:
@@ -180,12 +200,10 @@ def test_kin_stay_within_their_principal_and_tenant(any_store: Store) -> None:
         assert any_store.history(other, limit=1) == History()
 
 
-def test_an_overturned_or_unflagged_turn_is_no_kin_any_more_and_an_older_one_still_is(any_store: Store) -> None:
+def test_an_overturned_turn_is_no_kin_any_more_and_an_older_one_still_is(any_store: Store) -> None:
     x = Principal(ALICE.id, person="x")
     first = asked(any_store, "first", x, **BLOCK)
     second = asked(any_store, "second", x, **BLOCK)
-    asked(any_store, "third", x, **FLAG)
-    any_store.settle("third", None)
     assert any_store.overturn(second.id, at=LATER)
     assert prompts(any_store.history(ALICE, limit=1).kin) == ["first"]
     assert any_store.overturn(first.id, at=LATER)
