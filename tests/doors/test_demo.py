@@ -45,7 +45,7 @@ def test_the_demo_serves_both_doors_says_what_runs_and_ends_when_told(tmp_path: 
     try:
         page, api = found(r"the page +(\S+)", said), found(r"the images endpoint +(\S+)", said)
         key = found(r"an API key for it +(\S+)", said)
-        for part in ("minilm_head", "open_nsfw, image_safety", "untrained", "GEMINI_API_KEY", "needs a GPU"):
+        for part in ("sentence_head", "open_nsfw, image_safety", "untrained", "GEMINI_API_KEY", "needs a GPU"):
             assert part in said
         transport = httpx.HTTPTransport(retries=20)
         with openai.OpenAI(base_url=api, api_key=key, http_client=httpx.Client(transport=transport)) as client:

@@ -47,7 +47,7 @@ async def test_a_harmless_prompt_gives_a_picture_that_was_screened_twice(runtime
     request = GenerationRequest("a red teapot on a table", ME, width=256, height=192, n=2, seed=5, steps=4)
     creation = await runtime.guard.create(request, runtime.generator, encode=encode_png)
     assert [item.image.size for item in creation.released] == [(256, 192)] * 2
-    assert creation.admission.decision.screens == ("blocked_before", "minilm_head")
+    assert creation.admission.decision.screens == ("blocked_before", "sentence_head")
     assert [picture.decision.screens for picture in creation.pictures] == [("open_nsfw", "image_safety")] * 2
 
 

@@ -1,4 +1,4 @@
-"""The labelled prompts, what the shipped head is worth on those it was not trained on, and training itself."""
+"""The labelled prompts, what the shipped heads are worth on those they were not trained on, and training itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from safelight.screens.minilm_head import Head, MiniLMHeadScreen
+from safelight.screens.sentence_head import SentenceHeadScreen
 from safelight.verdict import Category
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -57,12 +58,16 @@ def test_the_labels_are_categories_and_the_gravest_one_is_not_among_them(example
     assert labels - {""} == set(Category) - {Category.SEXUAL_MINORS}
 
 
-def test_the_shipped_head_was_trained_on_the_training_file_as_it_is() -> None:
-    recorded = json.loads(
-        (EXAMPLES.parent / "plugin" / "safelight" / "screens" / "minilm_head.json").read_text("utf-8")
-    )
+@pytest.mark.parametrize("file", ["minilm_head.json", "sentence_head.json"])
+def test_the_shipped_heads_were_trained_on_the_training_file_as_it_is(file: str) -> None:
+    recorded = json.loads((EXAMPLES.parent / "plugin" / "safelight" / "screens" / file).read_text("utf-8"))
     training = EXAMPLES / "prompts" / "train.tsv"
     assert recorded["training_sha256"] == hashlib.sha256(training.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def sentences() -> SentenceHeadScreen:
+    return SentenceHeadScreen()
 
 
 async def test_held_out_prompts_are_told_apart_as_well_as_is_said(example: ModuleType) -> None:
@@ -74,6 +79,27 @@ async def test_held_out_prompts_are_told_apart_as_well_as_is_said(example: Modul
     assert min(figures.own[name] / figures.all[name] for name in figures.own) >= 0.6
 
 
+async def test_the_multilingual_screen_tells_held_out_prompts_apart_as_well_as_is_said(
+    example: ModuleType, sentences: SentenceHeadScreen
+) -> None:
+    rows = example.read("heldout.tsv")
+    figures = example.count(rows, await example.judge(sentences, [row.prompt for row in rows]), 0.3)
+    # Measured: 113 of 118, 7 of 235.
+    assert figures.found >= 112
+    assert figures.alarms <= 9
+    assert min(figures.own[name] / figures.all[name] for name in figures.own) >= 0.6
+
+
+async def test_the_multilingual_screen_finds_four_of_five_harmful_prompts_in_other_languages(
+    example: ModuleType, sentences: SentenceHeadScreen
+) -> None:
+    lines = (EXAMPLES / "prompts" / "heldout_languages.tsv").read_text("utf-8").splitlines()[1:]
+    rows = [example.Labelled(category, prompt) for _, category, prompt in (line.split("\t") for line in lines)]
+    figures = example.count(rows, await example.judge(sentences, [row.prompt for row in rows]), 0.3)
+    # Measured: 74 of 88.
+    assert figures.found / figures.harmful >= 0.8
+
+
 async def test_pictographs_by_their_unicode_names_are_harmless(example: ModuleType) -> None:
     rows = example.pictographs()[::10]
     figures = example.count(rows, await example.judge(MiniLMHeadScreen(), [row.prompt for row in rows]))
@@ -81,11 +107,18 @@ async def test_pictographs_by_their_unicode_names_are_harmless(example: ModuleTy
     assert figures.alarms / figures.harmless <= 0.03
 
 
-def test_training_makes_a_head_that_can_be_read(example: ModuleType) -> None:
-    head, loss = example.train(example.read("train.tsv")[::2])
-    read = Head.parse(json.dumps(head).encode())
+@pytest.mark.parametrize("screen", ["minilm_head", "sentence_head"])
+def test_training_makes_a_head_that_can_be_read(example: ModuleType, screen: str) -> None:
+    head, loss = example.train(example.read("train.tsv")[::2], screen)
+    read = example.TRAINED[screen].head.parse(json.dumps(head).encode())
     assert read.categories == Head.shipped().categories
     assert 0 < loss < 0.2
+
+
+def test_a_harmless_prompt_gives_its_clauses_and_a_harmful_one_or_a_single_clause_none(example: ModuleType) -> None:
+    prompts = (("", "a castle, at night"), ("hate", "zorblax, now"), ("", "a teapot"), ("", "at night. a moon"))
+    rows = [example.Labelled(category, prompt) for category, prompt in prompts]
+    assert example.harmless_clauses(rows) == {"a castle": 0, "at night": 0, "a moon": 3}
 
 
 def test_counting(example: ModuleType) -> None:

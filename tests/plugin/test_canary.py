@@ -245,3 +245,55 @@ def test_the_policy_of_the_canaries_is_harmless_and_reads() -> None:
 def test_a_setting_out_of_range_is_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=f"canary.{key}"):
         Canaries(TeapotJudge(), **options)
+
+
+@pytest.mark.parametrize("error", [KeyError("scripted"), RuntimeError("scripted"), asyncio.CancelledError()])
+async def test_a_judge_that_raises_whatever_gives_no_ruling(error: BaseException) -> None:
+    class Broken(TeapotJudge):
+        async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
+            raise error
+
+    report = await canaries(Broken()).run_once()
+    assert (report.unusable, report.healthy) == (50, None)
+
+
+async def test_a_judge_that_answers_with_something_else_gives_no_ruling() -> None:
+    class Odd(TeapotJudge):
+        async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
+            return None  # type: ignore[return-value]
+
+    assert (await canaries(Odd()).run_once()).unusable == 50
+
+
+async def test_a_judge_that_hangs_gives_no_ruling() -> None:
+    class Stuck(TeapotJudge):
+        async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    assert (await canaries(Stuck(), count=2, needed=2, deadline_s=0.02).run_once()).unusable == 2
+
+
+async def test_rounds_go_on_after_one_that_broke_and_its_standing_grows_late(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(random.Random):
+        """Breaks every round but the first and the fourth."""
+
+        rounds = 0
+
+        def shuffle(self, x: Any) -> None:
+            self.rounds += 1
+            if self.rounds not in (1, 4):
+                raise KeyError("secret")
+            super().shuffle(x)
+
+    clock = Clock()
+    one = Canaries(TeapotJudge(), clock=clock, sleep=clock.sleep, rng=Odd(7))
+    task = asyncio.create_task(one.run_forever())
+    while len(clock.slept) < 4:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert clock.slept[:4] == [3600.0, AGAIN_S, AGAIN_S, 3600.0]
+    broken = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert broken[:2] == ["canary_unknown: a round of judge ended in KeyError"] * 2

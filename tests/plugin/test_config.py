@@ -51,7 +51,7 @@ def test_without_a_file_the_embedded_default_is_configured(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     settings = read_settings(environ={})
     assert settings.generator == Part("embedded")
-    assert [part.use for part in settings.prompt_screens] == ["minilm_head"]
+    assert [part.use for part in settings.prompt_screens] == ["sentence_head"]
     assert [part.use for part in settings.image_screens] == ["open_nsfw", "image_safety"]
     assert settings.gateway.host == settings.ui.host == "127.0.0.1"
     assert settings.policy.name == "safelight-default"

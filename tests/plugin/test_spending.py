@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,25 @@ def test_a_limit_of_nothing_spends_nothing_and_no_limit_is_never_reached() -> No
 
 def test_calls_are_kept_as_they_were_noted() -> None:
     calls = FakeCalls()
-    spending = Spending(calls, usd_per_day=1.0, clock=Clock())
+    spending = Spending(calls, clock=Clock())
     noted = [a_call(), a_call(None), a_call(None, outcome="timeout", tokens=0)]
     for call in noted:
         spending.note(call)
     assert calls.kept == noted
+
+
+def test_with_a_limit_a_price_that_nobody_knows_is_kept_as_its_estimate() -> None:
+    calls = FakeCalls()
+    spending = Spending(calls, usd_per_day=1.0, clock=Clock())
+    noted = [
+        a_call(),
+        a_call(0.0),
+        a_call(None, outcome="timeout", tokens=0),
+        a_call(None, outcome="failed", tokens=0),
+    ]
+    for call in noted:
+        spending.note(call)
+    assert calls.kept == [noted[0], noted[1], replace(noted[2], cost_usd=0.25), noted[3]]
 
 
 def test_a_day_ends_at_midnight_utc() -> None:
@@ -121,6 +136,17 @@ def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
         spending.note(a_call(0.75))
         store.close()
     assert spending.exhausted()
+
+
+def test_neither_a_restart_nor_another_process_forgets_what_nobody_knew_the_price_of(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "store.db")
+    first = Spending(Calls(store), usd_per_day=1.0, clock=Clock())
+    for _ in range(3):
+        first.note(a_call(None, outcome="timeout", tokens=0))
+    assert first.spent_usd() == pytest.approx(3 * UNKNOWN_USD)
+    for again in (Spending(Calls(store), usd_per_day=1.0, clock=Clock()), Spending(Calls(store), clock=Clock())):
+        assert again.spent_usd() == pytest.approx(3 * UNKNOWN_USD)
+    store.close()
 
 
 def test_the_store_is_not_read_for_every_question() -> None:

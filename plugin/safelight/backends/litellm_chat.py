@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..verdict import Outcome
 from .circuit import Call, CircuitBreaker, CircuitState
 from .litellm_clients import close_with_loop
-from .litellm_prices import checked_prices, cost_usd, is_priced
+from .litellm_prices import checked_prices, cost_usd, is_amount, is_priced, is_token_count
 from .litellm_reading import Reading, read_error, read_response
 from .litellm_setup import fixed_arguments, load_litellm
 from .problems import JUDGE_AUTH, Problems, problem_of
@@ -248,6 +248,7 @@ class LiteLLMChat:
         return read_response(response, bodies[-1] if bodies else None, cut_is_whole=cut_is_whole)
 
     def _add(self, spent: ChatAnswer | None, reading: Reading) -> ChatAnswer:
+        reading = _without_odd_usage(reading)
         cost = reading.cost_usd
         if self._prices is not None and (reading.tokens_in or reading.tokens_out):
             cost = cost_usd(self._prices, tokens_in=reading.tokens_in, tokens_out=reading.tokens_out)
@@ -264,3 +265,11 @@ class LiteLLMChat:
             cost_usd=sum(costs) if costs else None,
             retry_after_s=reading.retry_after_s,
         )
+
+
+def _without_odd_usage(reading: Reading) -> Reading:
+    """Return a reading whose tokens and cost can be counted: what a provider says of them is data of a stranger's."""
+    if not (is_token_count(reading.tokens_in) and is_token_count(reading.tokens_out)):
+        # A price that was made of such counts is none either.
+        return replace(reading, tokens_in=0, tokens_out=0, cost_usd=None)
+    return reading if reading.cost_usd is None or is_amount(reading.cost_usd) else replace(reading, cost_usd=None)

@@ -7,6 +7,12 @@ from typing import Any
 
 from ..errors import ConfigError
 
+MOST_TOKENS = 10**9
+"""More than any call could send or receive; what a provider reports beyond is no count."""
+
+MOST_USD = 10**6
+"""More than any call could cost."""
+
 
 def is_priced(litellm: Any, model: str) -> bool:
     """Return whether LiteLLM's table knows what a model costs. A price of nothing at all is taken for a gap in it.
@@ -47,3 +53,13 @@ def checked_prices(usd_per_million: Sequence[float] | None) -> tuple[float, floa
 def cost_usd(prices: tuple[float, float], *, tokens_in: int, tokens_out: int) -> float:
     """Return what tokens cost at these prices, in US dollars."""
     return (prices[0] * tokens_in + prices[1] * tokens_out) / 1_000_000
+
+
+def is_token_count(value: Any) -> bool:
+    """Return whether a number of tokens that a provider reports can be one."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+
+
+def is_amount(value: Any) -> bool:
+    """Return whether what LiteLLM says that a call cost can be an amount of US dollars."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_USD

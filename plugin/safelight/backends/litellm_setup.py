@@ -10,6 +10,10 @@ from ..errors import MissingExtra
 
 _GEMINI_PREFIXES = ("gemini/", "vertex_ai/gemini")
 
+# Where "reasoning_effort" goes out as it is. For most others LiteLLM turns even "low" into a thinking that is else off
+# (Anthropic, DeepSeek), or into more of it (Mistral), as seen in 1.106.2.
+_EFFORT_PREFIXES = ("openai/", "azure/")
+
 # The four categories that a caller may adjust. A judge has to read what the filters would keep from it.
 _GEMINI_FILTERS_OFF = [
     {"category": f"HARM_CATEGORY_{name}", "threshold": "OFF"}
@@ -42,7 +46,33 @@ def fixed_arguments(model: str, *, api_base: str | None, api_key: str | None, ti
         # Thinking costs time and answer tokens. LiteLLM makes this "none" for 2.5, and "as little as can be" since 3.
         if not model.rpartition("/")[2].startswith(("gemini-1", "gemini-2.0", "gemini-2.5-pro")):
             arguments["reasoning_effort"] = "disable"
+    elif effort := least_effort(load_litellm(), model):
+        arguments["reasoning_effort"] = effort
     return arguments
+
+
+def least_effort(litellm: Any, model: str) -> str:
+    """Return the least effort that a reasoning model of OpenAI's takes, or "" where nothing should be said of it.
+
+    By default such a model spends a few hundred answer tokens on thinking alone, and then has none left to answer.
+
+    Args:
+        litellm: The imported library, whose table of models is asked.
+        model: Its name of the model.
+    """
+    if not model.startswith(_EFFORT_PREFIXES):
+        return ""
+    entry = litellm.model_cost.get(model) or litellm.model_cost.get(model.removeprefix("openai/")) or {}
+    if not entry.get("supports_reasoning") or entry.get("mode") != "chat":
+        return ""
+    provider, _, name = model.partition("/")
+    # Named apart: asked by the whole name LiteLLM answers for another family.
+    if "reasoning_effort" not in (litellm.get_supported_openai_params(name, custom_llm_provider=provider) or ()):
+        return ""
+    for effort in ("none", "minimal"):
+        if entry.get(f"supports_{effort}_reasoning_effort"):
+            return effort
+    return "" if entry.get("supports_low_reasoning_effort") is False else "low"
 
 
 def load_litellm() -> Any:

@@ -13,6 +13,7 @@ from ..verdict import Verdict
 PROMPT_SCREENS: Mapping[str, str] = {
     "terms": "safelight.screens.terms:TermsScreen",
     "minilm_head": "safelight.screens.minilm_head:MiniLMHeadScreen",
+    "sentence_head": "safelight.screens.sentence_head:SentenceHeadScreen",
     "llm_judge": "safelight.screens.llm_judge:LLMJudge",
 }
 IMAGE_SCREENS: Mapping[str, str] = {

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from ..backends.litellm_chat import Chat, ChatAnswer, LiteLLMChat
 from ..backends.litellm_setup import load_litellm
 from ..backends.model_dates import model_warnings
 from ..backends.problems import Problems
+from ..backends.served_models import ServedModels
 from ..errors import StoreUnavailable
 from ..instructions import (
     JudgeAnswer,
@@ -24,30 +24,15 @@ from ..instructions import (
     read_answer,
 )
 from ..policy import Action, Policy
-from ..store.calls import Call
 from ..verdict import Category, Outcome, Stage, Verdict
+from .counted_calls import Answered, Budget, CountedCalls
 from .second_opinion import NOT_NOTED
 
 CONTRADICTION = "contradiction"
 """The reason of a verdict whose word and scores disagree; then the graver of the two counts."""
 
-CIRCUIT_OPEN = "circuit_open"
-"""A chat's reason where nobody was asked, because the provider is left alone for a while."""
-
 CHANGED = "judge_changed"
 """The problem of a model that another one answers for."""
-
-
-class Budget(Protocol):
-    """Where calls are noted, and what says that no more may be made today; both may block."""
-
-    def exhausted(self) -> bool:
-        """Return whether the day's money is spent."""
-        ...
-
-    def note(self, call: Call) -> None:
-        """Durably note a call."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +109,7 @@ class AskedModel:
         questions: What it is asked.
         chat: What asks it.
         model: LiteLLM's name of it.
-        served_models: Names under which it may answer, beside its own.
+        served_models: Names under which it may answer, beside its own and its dated snapshots.
         purpose: What its calls are noted as: ``judge`` or ``second``.
         budget: Where calls are noted, or None to note none.
         clock: The time, with time zone.
@@ -142,12 +127,11 @@ class AskedModel:
         clock: Callable[[], datetime],
     ) -> None:
         self.model = model
-        self.served_models = frozenset(served_models) | {model.partition("/")[2] or model}
+        self._served = ServedModels(model, served_models)
+        self.served_models = self._served.names
         self._questions = questions
         self._chat = chat
-        self._purpose = purpose
-        self._budget = budget
-        self._clock = clock
+        self._calls = CountedCalls(budget, screen=questions.screen, model=model, purpose=purpose, clock=clock)
         self._changed = Problems(model)
 
     @property
@@ -176,64 +160,41 @@ class AskedModel:
         Args:
             case: Makes the user message that holds a nonce; called in another thread.
         """
-        refusal = await self._cannot_pay()
+        refusal = await self._calls.refusal()
         if refusal:
             return self._questions.failure(*refusal)
         nonce = secrets.token_hex(8)
         text = await asyncio.to_thread(case, nonce)
-        started, at = time.perf_counter(), self._clock()
-        answer = await self._chat.ask(
+        asking = self._chat.ask(
             [{"role": "system", "content": self._questions.rules}, {"role": "user", "content": text}],
             schema=self._questions.schema,
             max_tokens=self._questions.max_tokens,
             flaw=lambda said: self._questions.flaw(said, nonce),
         )
+        answered = await self._calls.make(asking)
+        answer = answered.answer
         verdict = replace(
             self._read(answer, nonce),
             model=answer.model,
-            ms=round((time.perf_counter() - started) * 1000, 3),
+            ms=answered.ms,
             tokens_in=answer.tokens_in,
             tokens_out=answer.tokens_out,
             cost_usd=answer.cost_usd,
         )
-        return await self._noted(verdict, at)
+        return await self._noted(verdict, answered)
 
     def _read(self, answer: ChatAnswer, nonce: str) -> Verdict:
         if answer.outcome is not Outcome.OK:
             return self._questions.failure(answer.outcome, answer.reason)
-        if answer.model not in self.served_models:
+        if not self._served.allows(answer.model):
             self._changed.met(CHANGED, reason="as another model")
             return self._questions.failure(Outcome.FAILED, "served_model_mismatch")
         self._changed.gone()
         return self._questions.verdict(answer.text, nonce)
 
-    async def _cannot_pay(self) -> tuple[Outcome, str] | None:
-        if self._budget is None:
-            return None
+    async def _noted(self, verdict: Verdict, answered: Answered) -> Verdict:
         try:
-            spent = await asyncio.to_thread(self._budget.exhausted)
-        except StoreUnavailable:
-            return Outcome.FAILED, "spending_unknown"
-        return (Outcome.OVER_BUDGET, "budget_exhausted") if spent else None
-
-    async def _noted(self, verdict: Verdict, at: datetime) -> Verdict:
-        if self._budget is None or verdict.reason == CIRCUIT_OPEN:
-            # With the circuit open nobody was called.
-            return verdict
-        call = Call(
-            at=at,
-            screen=verdict.screen,
-            model=verdict.model or self.model,
-            outcome=str(verdict.outcome),
-            reason=verdict.reason,
-            tokens_in=verdict.tokens_in,
-            tokens_out=verdict.tokens_out,
-            cost_usd=verdict.cost_usd,
-            ms=verdict.ms,
-            purpose=self._purpose,
-        )
-        try:
-            await asyncio.to_thread(self._budget.note, call)
+            await self._calls.note(answered, verdict.outcome, verdict.reason)
         except StoreUnavailable:
             if verdict.outcome not in (Outcome.REFUSED, Outcome.RESTRICTED):
                 # Its scores stay, so a finding blocks all the same; what was clear is not released.

@@ -25,7 +25,8 @@ from ..normalise import NORMALISER_VERSION
 from ..policy import Policy
 from ..request import GenerationRequest, Turn
 from ..verdict import Verdict
-from .asked_model import AskedModel, Budget, Questions
+from .asked_model import AskedModel, Questions
+from .counted_calls import Budget
 from .second_opinion import SecondWhen, combine, wants_second
 
 logger = logging.getLogger("safelight")
@@ -42,8 +43,9 @@ class LLMJudge:
         api_base: Where the provider is, or None for its public address.
         api_key: Its key, or None to let LiteLLM find it.
         deadline_s: Seconds for each judge, a second attempt included.
-        served_models: Names under which the provider may answer, beside the asked one. An answer of another model
-            is not used: a provider that moves a name to another model has changed the judge.
+        served_models: Names under which the provider may answer, beside the asked one and its dated snapshots
+            (``gpt-5-nano-2025-08-07`` for ``gpt-5-nano``). An answer of another model is not used: a provider that
+            moves a name to another model has changed the judge. To have one snapshot only, ask for it by its name.
         usd_per_million: Price of a million tokens sent and received, where LiteLLM's table knows none.
         second_model: A second judge, or None. It is never asked about what may be the gravest material.
         second_api_base: As ``api_base``.
@@ -159,13 +161,6 @@ class LLMJudge:
             if wants_second(found, self._when, self._policy):
                 found = combine(found, await self._ask(second, case), self._policy)
         return found
-
-    def question(self, request: GenerationRequest, history: Sequence[Turn]) -> str:
-        """Return everything that differs from question to question, but for the nonce.
-
-        With the same ``identity`` and ``served``, the same text is the same question. It changes as turns fade.
-        """
-        return self._case(request, history, nonce="", now=self._clock())
 
     def _case(self, request: GenerationRequest, history: Sequence[Turn], *, nonce: str, now: datetime) -> str:
         return prompt_case(

@@ -19,31 +19,17 @@ ones is unknown. Speaking against a harm ("stop hate speech") looks to it much l
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Iterator, Mapping
 from math import inf
-from typing import Protocol
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..backends.minilm import DIMENSIONS, MODEL_SHA256, TOKENIZER_SHA256, MiniLM, Tokens
-from ..errors import ConfigError
+from ..backends.minilm import DIMENSIONS, MODEL_SHA256, TOKENIZER_SHA256, MiniLM
 from ..normalise import View
-from ..request import GenerationRequest, Turn
-from ..verdict import Outcome, Stage, Verdict
-
-WINDOW = 64
-"""Tokens that are judged at a time. In longer passages one request is averaged away by what surrounds it."""
-
-STRIDE = 48
-"""Tokens from one window to the next, so that no request of ``WINDOW - STRIDE`` tokens is cut by every border. By
-cross-validation on the training prompts a stride of 32 found nothing more, in prompts of any length."""
+from . import embedding_head
+from .embedding_head import MAX_WORK as MAX_WORK
+from .embedding_head import STRIDE as STRIDE
+from .embedding_head import WINDOW as WINDOW
+from .embedding_head import Batch, Embedder, HeadScreen, Tokens
 
 CLAUSE_SHIFT = 3.0
 """By how many logits a clause alone must be surer than a window. 1, 2, 3 and no clauses were tried by cross-validation
@@ -62,96 +48,26 @@ harmless training prompts: 4 % of the English ones are below it, and 94 % of tho
 NOT_ENGLISH = "not_english"
 """The reason in a verdict on a text that is most likely not English: its low scores are no evidence."""
 
-MAX_WORK = 24_576
-"""Most tokens of all passages of a request, about ten seconds of one core. English that fills a channel has some 7,000
-in its readable views. More is not cut off but not judged at all, which never is an allow."""
-
 _BATCH_TOKENS = 512
 
 # A run of the model costs about as much as this many tokens, so more are not spent on filling up shorter passages.
 _FILLING = 16
-_CLAUSE_ENDS = re.compile(r"[.,;:!?|()\[\]{}\"\n\u3001\u3002\uff0c\uff1b]+")
-_NEGATIVE = "negative_prompt"
 
 
-class Embedder(Protocol):
-    """What the screen needs of a text model; ``backends.minilm.MiniLM`` is one."""
+class Head(embedding_head.Head):
+    """The linear logits on MiniLM's vectors."""
 
-    def tokens(self, text: str) -> Tokens:
-        """Return all of a text's tokens."""
-        ...
+    __slots__ = ()
 
-    def vectors(self, passages: Sequence[Tokens]) -> NDArray[np.float32]:
-        """Return one vector a passage, shape ``(len(passages), 384)``."""
-        ...
+    FILE: ClassVar[str] = "minilm_head.json"
+    PINS: ClassVar[tuple[str, str]] = (MODEL_SHA256, TOKENIZER_SHA256)
+    DIMENSIONS: ClassVar[int] = DIMENSIONS
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Linear logits: one row a category, and a last row for "any of them".
-
-    Args:
-        categories: The names of the rows but the last.
-        weights: Shape ``(len(categories) + 1, 384)``.
-        biases: Shape ``(len(categories) + 1,)``.
-        digest: The first 8 hexadecimal digits of the file's sha256.
-    """
-
-    categories: tuple[str, ...]
-    weights: NDArray[np.float32]
-    biases: NDArray[np.float32]
-    digest: str
-
-    @classmethod
-    def shipped(cls) -> Head:
-        """Return the head that ships with Safelight."""
-        return cls.parse((resources.files(__package__) / "minilm_head.json").read_bytes())
-
-    @classmethod
-    def parse(cls, content: bytes) -> Head:
-        """Read a head file.
-
-        Raises:
-            ConfigError: If it is no head for the two pinned files.
-        """
-        try:
-            data = json.loads(content)
-            pins = data["model_sha256"], data["tokenizer_sha256"]
-            categories = tuple(map(str, data["categories"]))
-            weights = np.array(data["weights"], dtype=np.float32)
-            biases = np.array(data["biases"], dtype=np.float32)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError("minilm_head.json: not a head file; train it again") from error
-        rows = len(categories) + 1
-        if pins != (MODEL_SHA256, TOKENIZER_SHA256):
-            raise ConfigError("minilm_head.json: trained for another embedding model; train it again")
-        if rows < 2 or weights.shape != (rows, DIMENSIONS) or biases.shape != (rows,):
-            raise ConfigError("minilm_head.json: its weights do not fit its categories")
-        if not (np.isfinite(weights).all() and np.isfinite(biases).all()):
-            raise ConfigError("minilm_head.json: holds numbers that are not finite")
-        return cls(categories, weights, biases, hashlib.sha256(content).hexdigest()[:8])
-
-    def scores(self, vectors: NDArray[np.float32], shifts: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return scores in 0..1, shape ``(len(vectors), len(categories))``.
-
-        A row's highest score says how sure the head is that the passage is a request of any category: the mean of that
-        category's logit and of the logit of "any", which was trained on all of them. The other categories get the part
-        of it that their own probability is of the highest one, so one finding is not reported under every name.
-
-        Args:
-            vectors: Shape ``(n, 384)``.
-            shifts: Shape ``(n,)``; taken off the logits.
-        """
-        logits = np.clip(vectors @ self.weights.T + self.biases, -30, 30)
-        own, any_of_them = logits[:, :-1], logits[:, -1:]
-        sure = _sigmoid((own + any_of_them) / 2 - shifts[:, None])
-        share = _sigmoid(own)
-        scores: NDArray[np.float32] = sure * share / share.max(axis=1, keepdims=True)
-        return scores
-
-
-class MiniLMHeadScreen:
+class MiniLMHeadScreen(HeadScreen):
     """Scores a prompt in every category of the head: the highest score of any passage of any view of any channel.
+
+    The verdict's reason is ``NOT_ENGLISH`` where the text most likely is not: then only high scores mean anything.
 
     Args:
         name: How the screen signs its verdicts.
@@ -172,128 +88,41 @@ class MiniLMHeadScreen:
         embedder: Embedder | None = None,
         head: Head | None = None,
     ) -> None:
-        self.name = name
-        self._head = head or Head.shipped()
-        self._embedder = embedder or MiniLM(threads=threads, needed_by=type(self).__name__)
-        self.model = f"minilm-l6-int8+head-{self._head.digest}"
+        super().__init__(
+            name=name,
+            model="minilm-l6-int8",
+            embedder=embedder or MiniLM(threads=threads, needed_by=type(self).__name__),
+            head=head or Head.shipped(),
+            clause_shift=CLAUSE_SHIFT,
+        )
 
-    async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
-        """Judge what the request asks to show. The history is not read.
-
-        The verdict's reason is ``NOT_ENGLISH`` where the text most likely is not: then only high scores mean anything.
-
-        Raises:
-            ValueError: If the model's answer is no array of finite numbers.
-        """
-        passages, english = await asyncio.to_thread(self._passages, request)
-        if passages is None:
-            return Verdict(
-                screen=self.name,
-                stage=Stage.PROMPT,
-                outcome=Outcome.OVER_BUDGET,
-                reason=f"more than {MAX_WORK} tokens in all views",
-                model=self.model,
-            )
-        best = np.zeros(len(self._head.categories), dtype=np.float32)
-        # One batch at a time: others get their turn, and a deadline ends the work and not only the waiting.
-        for batch in _batches(passages):
-            best = np.maximum(best, await asyncio.to_thread(self._scores, batch))
-        scores = {category: float(score) for category, score in zip(self._head.categories, best, strict=True)}
-        reason = "" if english else NOT_ENGLISH
-        return Verdict(screen=self.name, stage=Stage.PROMPT, scores=scores, reason=reason, model=self.model)
-
-    def _passages(self, request: GenerationRequest) -> tuple[Mapping[Tokens, float] | None, bool]:
-        """Return each distinct passage with its shift, and whether every channel is most likely English.
-
-        None stands for the passages where there are more than the screen can read.
-        """
-        found: dict[Tokens, float] = {}
-        work = 0
-        english = True
-        for views in _channels(request):
-            texts = self._worth_reading(views)
-            english = english and _density(*texts[0]) >= ENGLISH_CHARS_PER_TOKEN
-            for text, tokens in texts:
-                for passage, shift in self._parts(text, tokens, windows=text == texts[0][0]):
-                    if passage not in found:
-                        work += len(passage)
-                    found[passage] = min(shift, found.get(passage, shift))
-                if work > MAX_WORK:
-                    return None, english
-        return found, english
-
-    def _parts(self, text: str, tokens: Tokens, *, windows: bool) -> Iterator[tuple[Tokens, float]]:
-        """Yield a text's passages with their shifts: its windows and its clauses.
-
-        Without ``windows``, a text of several windows is read by clauses alone, where it has them: in a view of a long
-        text its windows would be the text's own again, moved by a few tokens.
-        """
-        clauses = [clause for clause in _CLAUSE_ENDS.split(text) if clause.strip()]
-        if windows or len(tokens) <= WINDOW or len(clauses) < 2:
-            yield from ((window, 0.0) for window in _windows(tokens))
-        for clause in clauses:
-            yield from ((window, CLAUSE_SHIFT) for window in _windows(self._embedder.tokens(clause)))
-
-    def _worth_reading(self, views: Sequence[View]) -> list[tuple[str, Tokens]]:
-        """Return the text as it is, and after it each view that can be read and undoes something, with their tokens.
+    def _can_read(self, view: View, tokens: Tokens, typed: Tokens, *, of: str) -> bool:
+        """Return whether a view can be read and undoes something.
 
         A disguise that the normaliser has found is undone for certain. A blind reading counts where it is better
         English than the text itself: that is how a text looks that was written backwards or in leetspeak.
         """
-        typed, *others = ((view, self._embedder.tokens(view.text)) for view in views)
-        limit = _density(typed[0].text, typed[1])
-        worth = [typed]
-        for view, tokens in others:
-            density = _density(view.text, tokens)
-            if density >= MIN_CHARS_PER_TOKEN and (view.evident or view.kind == "folded" or density > limit):
-                worth.append((view, tokens))
-        return [(view.text, tokens) for view, tokens in worth]
+        density = _density(view.text, tokens)
+        return density >= MIN_CHARS_PER_TOKEN and (
+            view.evident or view.kind == "folded" or density > _density(of, typed)
+        )
 
-    def _scores(self, batch: Sequence[tuple[Tokens, float]]) -> NDArray[np.float32]:
-        vectors = self._embedder.vectors([passage for passage, _ in batch])
-        shifts = np.array([shift for _, shift in batch], dtype=np.float32)
-        highest: NDArray[np.float32] = self._head.scores(vectors, shifts).max(axis=0)
-        return highest
+    def _remark(self, text: str, tokens: Tokens) -> str:
+        return "" if _density(text, tokens) >= ENGLISH_CHARS_PER_TOKEN else NOT_ENGLISH
 
-
-def _channels(request: GenerationRequest) -> Iterator[Sequence[View]]:
-    """Yield the views of each channel that says what to show, and those channels' texts as one."""
-    turned = request.guidance_scale is not None and request.guidance_scale < 1
-    shown = [name for name in request.texts if turned or not name.startswith(_NEGATIVE)]
-    for name in shown:
-        yield request.views[name]
-    if len(shown) > 1:
-        # One request may be told in two channels.
-        yield (View("raw", " ".join(request.texts[name] for name in shown)),)
+    def _batches(self, passages: Mapping[Tokens, float]) -> Iterator[Batch]:
+        """Yield the passages in groups of like length, so that little is spent on filling up the shorter ones."""
+        batch: list[tuple[Tokens, float]] = []
+        for passage, shift in sorted(passages.items(), key=lambda item: len(item[0])):
+            filling = sum(len(passage) - len(shorter) for shorter, _ in batch)
+            if batch and (filling > _FILLING or (len(batch) + 1) * len(passage) > _BATCH_TOKENS):
+                yield batch
+                batch = []
+            batch.append((passage, shift))
+        if batch:
+            yield batch
 
 
 def _density(text: str, tokens: Tokens) -> float:
     """Return letters a token; infinite where there is no token."""
     return len("".join(text.split())) / len(tokens) if tokens else inf
-
-
-def _windows(tokens: Tokens) -> Iterator[Tokens]:
-    """Yield the passage itself, or windows that overlap and together hold every token of it."""
-    if not tokens:
-        return
-    for start in range(0, max(len(tokens) - WINDOW, 0), STRIDE):
-        yield tokens[start : start + WINDOW]
-    yield tokens[-WINDOW:]
-
-
-def _batches(passages: Mapping[Tokens, float]) -> Iterator[list[tuple[Tokens, float]]]:
-    """Yield the passages in groups of like length, so that little is spent on filling up the shorter ones."""
-    batch: list[tuple[Tokens, float]] = []
-    for passage, shift in sorted(passages.items(), key=lambda item: len(item[0])):
-        filling = sum(len(passage) - len(shorter) for shorter, _ in batch)
-        if batch and (filling > _FILLING or (len(batch) + 1) * len(passage) > _BATCH_TOKENS):
-            yield batch
-            batch = []
-        batch.append((passage, shift))
-    if batch:
-        yield batch
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    probabilities: NDArray[np.float32] = np.reciprocal(1 + np.exp(-logits))
-    return probabilities

@@ -20,19 +20,23 @@ import asyncio
 import base64
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from PIL import Image
 
 from ..backends.litellm_chat import Chat, ChatAnswer, LiteLLMChat
-from ..errors import ConfigError
+from ..backends.served_models import ServedModels
+from ..errors import ConfigError, StoreUnavailable
 from ..instructions import UnreadableAnswer
 from ..picture_questions import MIN_SHARE, PICTURE_RULES, picture_case, picture_questions, yes_score
 from ..policy import Policy
 from ..request import GenerationRequest, Turn
 from ..verdict import Outcome, Stage, Verdict
+from .counted_calls import Budget, CountedCalls
+from .second_opinion import NOT_NOTED
 from .vlm_judge import check_min_share
 
 MAX_CALLS = 4
@@ -55,11 +59,23 @@ _TELLING = (
 
 @dataclass(slots=True)
 class _Findings:
-    """What is known about one picture so far."""
+    """What is known about one picture so far, and what it cost to know it."""
 
     scores: dict[str, float] = field(default_factory=dict)
     failures: list[tuple[Outcome, str]] = field(default_factory=list)
+    ended: int = 0
     model: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float | None = None
+
+    def take(self, answer: ChatAnswer) -> None:
+        """Add what an answer took."""
+        self.model = answer.model or self.model
+        self.tokens_in += answer.tokens_in
+        self.tokens_out += answer.tokens_out
+        if answer.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + answer.cost_usd
 
 
 class VLMAPIJudge:
@@ -73,12 +89,16 @@ class VLMAPIJudge:
         model: LiteLLM's name of the model, with its provider.
         api_key: The server's key, or None if it wants none.
         deadline_s: Seconds for all questions about a batch of pictures. What was found until then counts.
-        served_models: Names under which the server may answer, beside the asked one.
+        served_models: Names under which the server may answer, beside the asked one and its dated snapshots.
+        usd_per_million: Price of a million tokens sent and received, where LiteLLM's table knows none: that of a rented
+            GPU, or ``[0, 0]`` for a server that costs nothing by the token. A limit on spending needs it.
         max_side: A picture's longer side in pixels, at least 32; larger ones are shrunk, and nothing else is lost.
         min_share: How likely Yes and No must be together, above 0 and at most 1. Below it the model was about to say
             something else, and the verdict is ``unparsable``.
         name: How the screen signs its verdicts.
         chat: What asks the model, in place of a :class:`LiteLLMChat`; the asked name is still ``model``.
+        spending: Where calls are noted, as ``vlm``, and what says that the day's money is spent.
+        clock: The time, with time zone.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -94,10 +114,13 @@ class VLMAPIJudge:
         api_key: str | None = None,
         deadline_s: float = 10.0,
         served_models: Sequence[str] = (),
+        usd_per_million: Sequence[float] | None = None,
         max_side: int = 896,
         min_share: float = MIN_SHARE,
         name: str = "vlm_judge",
         chat: Chat | None = None,
+        spending: Budget | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if isinstance(served_models, str):
             raise ConfigError("served_models: must be a list of texts")
@@ -108,11 +131,20 @@ class VLMAPIJudge:
         check_min_share(min_share)
         self.name = name
         self._questions = picture_questions(policy)
-        self._chat = chat or LiteLLMChat(model, api_base=api_base, api_key=api_key, deadline_s=deadline_s)
-        self._served_models = frozenset(served_models) | {model.partition("/")[2] or model}
+        self._model = model
+        self._chat = chat or LiteLLMChat(
+            model, api_base=api_base, api_key=api_key, deadline_s=deadline_s, usd_per_million=usd_per_million
+        )
+        self._calls = CountedCalls(spending, screen=name, model=model, purpose="vlm", clock=clock)
+        self._served = ServedModels(model, served_models)
         self._deadline_s = deadline_s
         self._max_side = max_side
         self._min_share = min_share
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """The model, if nobody knows what it costs; a limit on spending needs ``usd_per_million`` for it."""
+        return () if getattr(self._chat, "is_priced", True) else (self._model,)
 
     async def screen_images(
         self, images: Sequence[Image.Image], request: GenerationRequest, history: Sequence[Turn]
@@ -137,19 +169,35 @@ class VLMAPIJudge:
 
     async def _ask(self, findings: _Findings, category: str, url: str, case: str, room: asyncio.Semaphore) -> None:
         async with room:
-            answer = await self._chat.ask(
-                _messages(url, case, self._questions[category]), max_tokens=1, top_logprobs=TOP_LOGPROBS
-            )
-        findings.model = answer.model or findings.model
+            failure = await self._calls.refusal() or await self._answer(findings, category, url, case)
+        if failure:
+            findings.failures.append(failure)
+        findings.ended += 1
+
+    async def _answer(self, findings: _Findings, category: str, url: str, case: str) -> tuple[Outcome, str] | None:
+        """Ask one question and take what comes; return what failed, or None."""
+        asking = self._chat.ask(
+            _messages(url, case, self._questions[category]), max_tokens=1, top_logprobs=TOP_LOGPROBS
+        )
+        answered = await self._calls.make(asking)
+        findings.take(answered.answer)
+        failed: tuple[Outcome, str] | None = None
         try:
-            findings.scores[category] = self._score(answer)
+            findings.scores[category] = self._score(answered.answer)
         except _Failure as failure:
-            findings.failures.append((failure.outcome, failure.reason))
+            failed = (failure.outcome, failure.reason)
+        try:
+            await self._calls.note(answered, *(failed or (Outcome.OK, "")))
+        except StoreUnavailable:
+            if failed is None or failed[0] not in (Outcome.REFUSED, Outcome.RESTRICTED):
+                # A score stays, so a finding blocks all the same; what was clear is not released.
+                return Outcome.FAILED, NOT_NOTED
+        return failed
 
     def _score(self, answer: ChatAnswer) -> float:
         if answer.outcome is not Outcome.OK:
             raise _Failure(answer.outcome, answer.reason)
-        if answer.model not in self._served_models:
+        if not self._served.allows(answer.model):
             raise _Failure(Outcome.FAILED, "served_model_mismatch")
         try:
             return yes_score(answer.first_token, min_share=self._min_share)
@@ -158,7 +206,7 @@ class VLMAPIJudge:
 
     def _verdict(self, findings: _Findings, ms: float) -> Verdict:
         failures = list(findings.failures)
-        if len(findings.scores) + len(failures) < len(self._questions):
+        if findings.ended < len(self._questions):
             failures.append((Outcome.TIMEOUT, "deadline"))
         # Sorting is stable: of several alike, the first that happened gives the reason.
         failures.sort(key=lambda failure: _TELLING.index(failure[0]))
@@ -172,6 +220,9 @@ class VLMAPIJudge:
             reason=reason,
             model=findings.model,
             ms=ms,
+            tokens_in=findings.tokens_in,
+            tokens_out=findings.tokens_out,
+            cost_usd=findings.cost_usd,
         )
 
 

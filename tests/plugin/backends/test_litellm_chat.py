@@ -589,3 +589,49 @@ def test_a_price_of_another_providers_model_of_the_same_name_is_no_price() -> No
     with ScriptedGemini() as gemini:
         models = {"vertex_ai/gemini-2.5-flash-lite": True, "openai/gpt-4o": True, "hosted_vllm/gpt-4o": False}
         assert {model: chat(gemini, model=model).is_priced for model in models} == models
+
+
+@pytest.mark.parametrize(
+    ("model", "effort"),
+    [
+        ("openai/gpt-5-nano", "minimal"),
+        ("openai/gpt-5-nano-2025-08-07", "minimal"),
+        ("openai/gpt-5.1", "none"),
+        ("openai/o4-mini", "low"),
+        ("openai/gpt-4o", None),
+        ("openai/gpt-5-chat-latest", None),
+        ("openai/vlm", None),
+        ("hosted_vllm/gpt-5-nano", None),
+        # LiteLLM makes "high" of any effort for some, and so they are left alone.
+        ("mistral/mistral-small-latest", None),
+        ("deepseek/deepseek-reasoner", None),
+    ],
+)
+async def test_a_reasoning_model_of_openais_is_asked_to_think_as_little_as_it_can(
+    model: str, effort: str | None
+) -> None:
+    with ScriptedGemini(openai_reply(SAID)) as gemini:
+        answer = await ask(gemini, model=model)
+        body = gemini.asked[0].body
+    assert answer.outcome is Outcome.OK
+    assert body.get("reasoning_effort") == effort
+    assert "thinking" not in body
+    assert 100 in (body.get("max_tokens"), body.get("max_completion_tokens"))
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        {"prompt_tokens": -5, "completion_tokens": 1, "total_tokens": -4},
+        {"prompt_tokens": 9, "completion_tokens": -1, "total_tokens": 8},
+        {"prompt_tokens": 10**15, "completion_tokens": 1, "total_tokens": 10**15 + 1},
+        {"prompt_tokens": 10**400, "completion_tokens": 1, "total_tokens": 1},
+    ],
+)
+@pytest.mark.parametrize("prices", [None, [2.0, 10.0]])
+async def test_a_usage_that_can_be_none_is_not_counted_and_has_no_price(used: Any, prices: Any) -> None:
+    body = json.loads(openai_reply(SAID).body) | {"usage": used}
+    with ScriptedGemini(sends(body)) as gemini:
+        answer = await ask(gemini, model="openai/gpt-4o", usd_per_million=prices)
+    assert (answer.outcome, answer.text) == (Outcome.OK, SAID)
+    assert (answer.tokens_in, answer.tokens_out, answer.cost_usd) == (0, 0, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from safelight.asking import ask_screen
 from safelight.backends.litellm_chat import ChatAnswer
 from safelight.errors import StoreUnavailable
 from safelight.policy import Decision, Reason
 from safelight.request import GenerationRequest, Principal
 from safelight.screens.llm_judge import LLMJudge
-from safelight.spending import Spending
+from safelight.spending import UNKNOWN_USD, Spending
 from safelight.store.calls import Call, Calls
 from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Outcome, Stage, Verdict
@@ -200,3 +204,125 @@ async def test_a_days_money_in_a_real_store_runs_out(tmp_path: Path) -> None:
 def test_models_that_nobody_knows_the_price_of_are_named() -> None:
     screen = judge(FakeChat(scores()), None, FakeChat(scores(), is_priced=False))
     assert screen.unpriced == ("fake/two",)
+
+
+# Whoever goes away: the provider works on, and charges for it.
+
+
+class StuckChat(FakeChat):
+    """Is asked, and never answers."""
+
+    def __init__(self) -> None:
+        super().__init__(ends(Outcome.OK))
+        self.reached = asyncio.Event()
+
+    async def ask(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> ChatAnswer:
+        self.reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it is never answered")
+
+
+class SlowBudget(FakeBudget):
+    """Notes a call only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go, self.done = threading.Event(), threading.Event(), threading.Event()
+
+    def note(self, call: Call) -> None:
+        self.begun.set()
+        self.go.wait(5)
+        super().note(call)
+        self.done.set()
+
+
+async def cancelled(task: asyncio.Task[Verdict]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_call_whose_caller_goes_away_is_noted_before_the_cancellation_goes_on() -> None:
+    chat, budget = StuckChat(), FakeBudget()
+    task = asyncio.create_task(ask(chat, budget))
+    await chat.reached.wait()
+    await cancelled(task)
+    (call,) = budget.calls
+    assert (call.model, call.outcome, call.reason, call.at) == ("fake/one", "timeout", "cancelled", NOW)
+    assert (call.tokens_in, call.tokens_out, call.cost_usd, call.purpose) == (0, 0, None, "judge")
+
+
+async def test_a_screen_that_is_stopped_at_the_guards_deadline_has_its_call_noted() -> None:
+    budget = FakeBudget()
+    screen = judge(StuckChat(), budget)
+
+    async def asking() -> Sequence[Verdict]:
+        return [await screen.screen_prompt(REQUEST, ())]
+
+    (found,) = await ask_screen(screen.name, Stage.PROMPT, 1, asking, deadline_s=0.1)
+    assert (found.outcome, found.reason) == (Outcome.TIMEOUT, "deadline")
+    assert [call.reason for call in budget.calls] == ["cancelled"]
+
+
+async def test_callers_that_go_away_use_up_the_days_money(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "safelight.db")
+    spending = Spending(Calls(store), usd_per_day=2.5 * UNKNOWN_USD, clock=lambda: NOW)
+    for _ in range(3):
+        chat = StuckChat()
+        task = asyncio.create_task(ask(chat, spending))
+        await chat.reached.wait()
+        await cancelled(task)
+    chat = StuckChat()
+    assert (await ask(chat, spending)).outcome is Outcome.OVER_BUDGET
+    assert not chat.reached.is_set()
+    store.close()
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_what_is_being_noted_is_noted_to_the_end_however_often_its_task_is_cancelled(answers: bool) -> None:
+    chat, budget = FakeChat(scores()) if answers else StuckChat(), SlowBudget()
+    task = asyncio.create_task(ask(chat, budget))
+    if isinstance(chat, StuckChat):
+        await chat.reached.wait()
+        task.cancel()
+    try:
+        assert await asyncio.to_thread(budget.begun.wait, 5)
+        await cancelled(task)
+    finally:
+        budget.go.set()
+    assert await asyncio.to_thread(budget.done.wait, 5)
+    assert [call.reason for call in budget.calls] == ["clear" if answers else "cancelled"]
+
+
+async def test_a_store_that_is_down_does_not_hold_up_a_cancellation() -> None:
+    chat = StuckChat()
+    task = asyncio.create_task(ask(chat, FakeBudget(failing="note")))
+    await chat.reached.wait()
+    await cancelled(task)
+
+
+async def test_a_call_that_ends_in_an_error_is_noted_as_one_that_may_have_cost_something() -> None:
+    def broken(nonce: str) -> ChatAnswer:
+        raise KeyError("scripted")
+
+    budget = FakeBudget()
+    with pytest.raises(KeyError):
+        await ask(FakeChat(broken), budget)
+    assert [(call.outcome, call.reason, call.cost_usd) for call in budget.calls] == [("timeout", "error", None)]
+
+
+# Who may answer.
+
+
+@pytest.mark.parametrize("served", ["one", "one-2025-08-07", "one-20250807"])
+async def test_a_dated_snapshot_of_the_asked_model_answers_for_it(served: str) -> None:
+    screen = judge(FakeChat(scores(model=served)), None)
+    found = await screen.screen_prompt(REQUEST, ())
+    assert (found.outcome, found.model, screen.problems) == (Outcome.OK, served, ())
+
+
+@pytest.mark.parametrize("served", ["one-mini-2025-08-07", "one-001", "one-preview", "two-2025-08-07", ""])
+async def test_anything_else_is_another_model(served: str) -> None:
+    screen = judge(FakeChat(scores(model=served)), None)
+    found = await screen.screen_prompt(REQUEST, ())
+    assert (found.reason, screen.problems) == ("served_model_mismatch", ("judge_changed",))

@@ -491,16 +491,6 @@ async def test_a_hanging_first_judge_leaves_the_second_its_whole_time() -> None:
 # What it says of itself.
 
 
-async def test_the_question_is_all_that_is_sent_but_for_the_nonce() -> None:
-    with ScriptedGemini(allow) as gemini:
-        screen = judge(gemini)
-        asked = request("a lake")
-        await screen.screen_prompt(asked, [turn("before")])
-        case = dict(gemini.asked[0].case)
-        assert json.loads(screen.question(asked, [turn("before")])) == case | {"nonce": ""}
-        assert screen.question(asked, [turn("other")]) != screen.question(asked, [turn("before")])
-
-
 def test_the_identity_changes_with_whatever_could_change_a_verdict() -> None:
     def identity(policy: Policy = POLICY, **options: Any) -> str:
         return LLMJudge(policy=policy, chat=FakeChat(allows), second_chat=_second_chat(options), **options).identity

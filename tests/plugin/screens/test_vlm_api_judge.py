@@ -16,13 +16,15 @@ from PIL import Image
 
 from picture_fakes import MODES, a_request, noise
 from safelight.backends.litellm_chat import ChatAnswer
-from safelight.errors import ConfigError
+from safelight.errors import ConfigError, StoreUnavailable
 from safelight.instructions import UnreadableAnswer
 from safelight.picture_questions import NO, PICTURE_RULES, YES, picture_questions, yes_score
 from safelight.policy import Action, Policy
 from safelight.request import GenerationRequest, Principal, Turn
 from safelight.screens import ImageScreen
 from safelight.screens.vlm_api_judge import MAX_CALLS, VLMAPIJudge
+from safelight.spending import Spending
+from safelight.store.calls import Call
 from safelight.verdict import Outcome, Stage, Verdict
 from scripted_gemini import DROP, HANG, PORTAL, RESET, Asked, Reply, Script
 from scripted_vllm import (
@@ -328,3 +330,121 @@ def test_whatever_is_reported_the_score_is_a_share_or_none(first_token: dict[str
         return
     assert 0.0 <= score <= 1.0
     assert set(first_token) & {*YES, *NO}
+
+
+# What it costs.
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class KeptCalls:
+    """Calls in memory; ``broken`` names what fails."""
+
+    def __init__(self, *, broken: str = "") -> None:
+        self.kept: list[Call] = []
+        self._broken = broken
+
+    def add(self, call: Call) -> None:
+        if self._broken == "add":
+            raise StoreUnavailable("scripted")
+        self.kept.append(call)
+
+    def spent_usd(self, *, since: datetime, until: datetime | None = None) -> float:
+        if self._broken == "spent_usd":
+            raise StoreUnavailable("scripted")
+        return sum(call.cost_usd or 0.0 for call in self.kept)
+
+
+def spending(calls: KeptCalls, usd_per_day: float | None) -> Spending:
+    return Spending(calls, usd_per_day=usd_per_day, clock=lambda: NOW)
+
+
+async def test_every_question_is_noted_and_every_picture_says_what_it_took() -> None:
+    calls = KeptCalls()
+    with ScriptedVLLM() as vllm:
+        screen = judge(vllm, usd_per_million=[1.0, 10.0], spending=spending(calls, 1.0), clock=lambda: NOW)
+        assert screen.unpriced == ()
+        verdicts = await screen.screen_images([noise(32, 32), noise(32, 32, seed=2)], a_request(), [])
+    # 420 tokens at 1 and one at 10 dollars a million.
+    assert [call.cost_usd for call in calls.kept] == pytest.approx([430e-6] * 6)
+    (noted,) = {(call.at, call.screen, call.model, call.outcome, call.purpose) for call in calls.kept}
+    assert noted == (NOW, "vlm_judge", SERVED, "ok", "vlm")
+    for verdict in verdicts:
+        assert (verdict.tokens_in, verdict.tokens_out) == (3 * 420, 3)
+        assert verdict.cost_usd == pytest.approx(3 * 430e-6)
+
+
+async def test_a_server_of_ones_own_has_no_price_and_says_so() -> None:
+    calls = KeptCalls()
+    with ScriptedVLLM() as vllm:
+        screen = judge(vllm, spending=spending(calls, None), clock=lambda: NOW)
+        (verdict,) = await screen.screen_images([noise(32, 32)], a_request(), [])
+    assert screen.unpriced == ("hosted_vllm/OpenGVLab/InternVL3-8B-hf",)
+    assert (verdict.outcome, verdict.tokens_in, verdict.cost_usd) == (Outcome.OK, 3 * 420, None)
+    assert [call.cost_usd for call in calls.kept] == [None] * 3
+
+
+async def test_without_money_no_question_is_asked_and_nothing_is_skipped() -> None:
+    with ScriptedVLLM() as vllm:
+        screen = judge(vllm, spending=spending(KeptCalls(), 0.0))
+        (verdict,) = await screen.screen_images([noise(32, 32)], a_request(), [])
+        assert vllm.asked == []
+    assert (verdict.outcome, verdict.reason, verdict.scores) == (Outcome.OVER_BUDGET, "budget_exhausted", {})
+
+
+async def test_money_that_runs_out_in_between_leaves_what_was_found() -> None:
+    chat = CountingChat()
+    spent = spending(KeptCalls(), 1.0)
+
+    class OneCall:
+        def exhausted(self) -> bool:
+            return chat.begun > 0 or spent.exhausted()
+
+        def note(self, call: Call) -> None:
+            spent.note(call)
+
+    # One question at a time, or all would be asked before the first is counted.
+    policy = teapot_policy()
+    screen = VLMAPIJudge(policy=policy, api_base="", chat=chat, spending=OneCall(), clock=lambda: NOW)
+    (verdict,) = await screen.screen_images([noise(8, 8)], a_request(), [])
+    assert (verdict.outcome, verdict.reason) == (Outcome.OVER_BUDGET, "budget_exhausted")
+    assert len(verdict.scores) == chat.begun
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason", "scores", "asked"), [("spent_usd", "spending_unknown", 0, 0), ("add", "calls_not_noted", 3, 3)]
+)
+async def test_a_picture_whose_calls_cannot_be_counted_is_not_released(
+    broken: str, reason: str, scores: int, asked: int
+) -> None:
+    with ScriptedVLLM(yes()) as vllm:
+        screen = judge(vllm, usd_per_million=[0, 0], spending=spending(KeptCalls(broken=broken), 1.0))
+        (verdict,) = await screen.screen_images([noise(32, 32)], a_request(), [])
+        assert len(vllm.asked) == asked
+    assert (verdict.outcome, verdict.reason, len(verdict.scores)) == (Outcome.FAILED, reason, scores)
+
+
+async def test_what_the_provider_refused_stays_refused_where_it_could_not_be_counted() -> None:
+    refusal = completion(None, text=None, finish="content_filter")
+    verdict = await verdict_of(refusal, spending=spending(KeptCalls(broken="add"), None))
+    assert verdict.outcome is Outcome.REFUSED
+
+
+async def test_questions_that_are_given_up_at_the_deadline_are_noted_and_those_never_asked_are_not() -> None:
+    calls, chat = KeptCalls(), CountingChat(stuck_after=1)
+    screen = VLMAPIJudge(
+        policy=Policy.default(),
+        api_base="",
+        chat=chat,
+        deadline_s=0.2,
+        spending=spending(calls, None),
+        clock=lambda: NOW,
+    )
+    (verdict,) = await screen.screen_images([noise(8, 8)], a_request(), [])
+    assert verdict.outcome is Outcome.TIMEOUT
+    assert sorted(call.reason for call in calls.kept) == ["", *["cancelled"] * MAX_CALLS]
+    assert chat.begun == 1 + MAX_CALLS
+
+
+async def test_a_dated_snapshot_of_the_asked_model_may_answer() -> None:
+    assert (await verdict_of(tokens({"No": -0.01}, model=f"{SERVED}-2026-01-31"))).outcome is Outcome.OK
