@@ -280,7 +280,8 @@ def main() -> None:
     designs = Designs()
     crowd = scan_people.crowd(args.people, scores)
     console.print(f"{args.people:,} people; tokens by cl100k_base; the cascade asks about a local risk from {BOUND}")
-    console.print(f"and about whoever has a request that the local screen scored {SUSPICIOUS} or more")
+    console.print(f"and about whoever has a request that the local screen scored {SUSPICIOUS} or more: here, by")
+    console.print(f"assumption, {scan_people.SUSPECTED} people of 100; its price is in proportion to that")
     console.print(cost_table(designs.over(crowd), prices(load_litellm())))
     console.print(
         "Batch prices are the provider's; LiteLLM 1.106 has batches for vertex_ai/gemini-…, not for gemini/…."

@@ -23,6 +23,10 @@ SENTINEL = "zorblax"
 SHOWN = 20
 """The newest turns that a store is asked for."""
 
+SUSPECTED = 4
+"""People of every hundred whom the local screen suspects: an assumption, since real crowds are not at hand. The suite
+is harmless, and the screen finds next to nothing in it. The cascade's price is in proportion to this."""
+
 _SUITE = Path(__file__).parents[1] / "examples" / "prompts" / "benign.tsv"
 
 Past = list[Turn]
@@ -45,9 +49,19 @@ def local_scores() -> dict[str, float]:
 
 
 def crowd(count: int, scores: Mapping[str, float], *, seed: int = 1) -> list[History]:
-    """Return the histories of ordinary people, as a store would give them. Each has 20 requests or more."""
+    """Return the histories of ordinary people, as a store would give them. Each has 20 requests or more.
+
+    Of every hundred, ``SUSPECTED`` have one request that the local screen scored 0.6, somewhere in their past.
+    """
     dice = random.Random(seed)
-    return [history(benign(dice, scores, 20 + int(dice.paretovariate(1.2)))) for _ in range(count)]
+    people = []
+    for place in range(count):
+        past = benign(dice, scores, 20 + int(dice.paretovariate(1.2)))
+        if place % 100 < SUSPECTED:
+            odd = dice.randrange(len(past))
+            past[odd] = replace(past[odd], risk=0.6)
+        people.append(history(past))
+    return people
 
 
 def benign(dice: random.Random, scores: Mapping[str, float], count: int) -> Past:
