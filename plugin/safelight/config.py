@@ -133,6 +133,9 @@ def build_guard(
         _make(part, IMAGE_SCREENS, f"image_screens[{place}]", collaborators)
         for place, part in enumerate(settings.image_screens if image else ())
     ]
+    for screen in image_screens:
+        for model in getattr(screen, "unpriced", ()):
+            spending.require_price(model, is_priced=False)
     for kind, wanted, named in (
         ("prompt_screens", prompt, prompt_screens),
         ("image_screens", image, image_screens),

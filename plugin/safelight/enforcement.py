@@ -16,13 +16,14 @@ import hmac
 import json
 import math
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from .errors import ConfigError, CoolDown
 from .likeness import Wording, likeness
+from .normalise import views
 from .policy import Decision, Reason
 from .request import GenerationRequest, Principal
 from .rules import Consequence, EnforcementRule, Limit
@@ -37,6 +38,9 @@ from .verdict import Category, Stage
 VARIANTS_OF = timedelta(hours=24)
 MAX_VARIANTS_OF = 20
 """A prompt is compared with the newest so many of the principal's blocked ones, of so long ago at most."""
+
+MOST_OF_ONE = 5
+"""Attempts of one principal that count among its tenant's, so that a few cannot use up what all have together."""
 
 CLEARLY_LOW = 0.25
 """Scores below it, half of the usual threshold, let a request pass as an explanation of a blocked one."""
@@ -117,16 +121,13 @@ class Enforcement:
     def recall(self, request: GenerationRequest) -> tuple[str, ...] | None:
         """Return the categories that a picture of the same prompt was blocked for in the tenant, or None.
 
-        The same is what has the same words in all channels that say what to show, or in one of them alone.
+        The same is what has the same words in all channels that say what to show, or in one of them alone, as typed
+        or without its disguises.
         """
         if not self._rule.remember:
             return None
-        now, tenant = self._clock(), request.principal.tenant
-        for digest in self._digests(tenant, request.texts):
-            found = self._blocked_prompts.recall(digest, tenant=tenant, at=now)
-            if found is not None:
-                return found
-        return None
+        tenant = request.principal.tenant
+        return self._blocked_prompts.recall(*self._digests(tenant, request.texts), tenant=tenant, at=self._clock())
 
     def overturn(self, decision_id: str) -> None:
         """Undo what rests on a block against which an appeal was won, or on another one of the same request.
@@ -225,16 +226,17 @@ class Enforcement:
         if not self._rule.remember:
             return
         tenant = request.principal.tenant
-        digest = self._digest(tenant, Wording.of(request.texts).canonical)
+        whole, *readings = self._digests(tenant, request.texts)
         # Another picture of the batch may have been blocked for something else.
-        known = self._blocked_prompts.recall(digest, tenant=tenant, at=now) or ()
+        known = self._blocked_prompts.recall(whole, tenant=tenant, at=now) or ()
         grave = (Category.SEXUAL_MINORS.value,) if decision.reason is Reason.RESTRICTED else ()
         self._blocked_prompts.remember(
-            digest,
+            whole,
             tenant=tenant,
             categories=tuple(dict.fromkeys((*grave, *known, *decision.categories))),
             until=now + self._rule.remember,
             decision_id=decision.id,
+            also=readings,
         )
 
     def _forget(self, decision_id: str) -> None:
@@ -246,10 +248,18 @@ class Enforcement:
             self._blocked_prompts.forget_prompts(self._digests(tenant, texts), tenant=tenant)
 
     def _digests(self, tenant: str, texts: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the digests under which a request may be remembered: all that it shows, and each channel alone."""
+        """Return the digests under which a request may be remembered, that of all it shows first.
+
+        The others are of each channel alone, and of every reading of it that takes a disguise off.
+        """
         wording = Wording.of(texts)
-        shown = dict.fromkeys((wording.canonical, *wording.canonical_channels))
-        return tuple(self._digest(tenant, text) for text in shown)
+        readings = (
+            Wording.of({name: view.text}).canonical
+            for name, text in texts.items()
+            if not name.startswith("negative")
+            for view in views(text)
+        )
+        return tuple(self._digest(tenant, text) for text in dict.fromkeys((wording.canonical, *readings)))
 
     def _count(self, principal: Principal, kind: AttemptKind, decision: Decision, now: datetime) -> None:
         tenant = principal.tenant
@@ -276,6 +286,8 @@ class Enforcement:
         whole = principal == TENANT
         hold = self._strikes.held(tenant, principal) if not whole or self._tenant_may_be_held else None
         attempts = self._read(tenant, principal, limits, now) if limits else ()
+        if whole:
+            attempts = _shared_out(attempts)
         scope = "tenant" if whole else "principal"
         found = standing_of(attempts, limits, now=now, decay=self._rule.decay, hold=hold, scope=scope)
         if found.level is Level.HELD and hold is None:
@@ -314,3 +326,14 @@ class Enforcement:
 
     def _digest(self, *parts: str) -> str:
         return hmac.digest(self._secret, json.dumps(["blocked", *parts]).encode(), hashlib.sha256).hex()
+
+
+def _shared_out(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:
+    """Return a tenant's attempts, of each principal the newest few only."""
+    seen: Counter[str] = Counter()
+    kept: list[Attempt] = []
+    for attempt in reversed(attempts):
+        seen[attempt.principal] += 1
+        if seen[attempt.principal] <= MOST_OF_ONE:
+            kept.append(attempt)
+    return tuple(reversed(kept))

@@ -192,8 +192,8 @@ def _limit(data: Any, prefix: str) -> Limit:
         raise ConfigError(f"{prefix[:-1]}: must be a table with attempts, within_minutes and then")
     table = Table(data, prefix)
     attempts = table.take("attempts", int)
-    if attempts < 1:
-        raise ConfigError(f"{prefix}attempts: must be at least 1, not {attempts}")
+    if not 1 <= attempts <= 10_000:
+        raise ConfigError(f"{prefix}attempts: must be from 1 to 10000, not {attempts}")
     within = _duration(table, "within_minutes", None, timedelta(minutes=1))
     then = table.take_enum("then", Consequence)
     lasts = None
@@ -205,13 +205,9 @@ def _limit(data: Any, prefix: str) -> Limit:
 
 def _duration(table: Table, key: str, default: timedelta | None, unit: timedelta, *, zero: bool = False) -> timedelta:
     amount = table.take(key, float) if default is None else table.take(key, float, default / unit)
-    # Ten years: longer is a slip of the pen, and far below what a timedelta holds.
-    if (
-        not (amount > 0 or (zero and amount == 0))
-        or amount * unit.total_seconds() > 315_360_000
-        or (amount > 0 and not amount * unit)
-    ):
-        raise ConfigError(f"{table.prefix}{key}: must be above 0{' or 0' if zero else ''}, and below ten years")
+    # What is shorter or longer is a slip of the pen, and would turn a rule off without saying so.
+    if not (1.0 <= amount * unit.total_seconds() <= 315_360_000 or (zero and amount == 0)):
+        raise ConfigError(f"{table.prefix}{key}: must be from a second to ten years{', or 0' if zero else ''}")
     return amount * unit
 
 

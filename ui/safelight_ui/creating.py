@@ -31,6 +31,9 @@ from .pictures import PictureFolder
 
 _N = TypeVar("_N", int, float)
 
+TENANT = "page"
+"""The page's visitors share budgets and memory among themselves: what strangers do there stops no holder of a key."""
+
 MAX_PICTURES = 4
 MAX_RANDOM_SEED = 2**31 - 1
 """Drawn seeds stay below it: JavaScript keeps whole numbers only up to 2**53, and people copy short ones better."""
@@ -145,7 +148,7 @@ def _principal(request: gr.Request) -> Principal:
     host = asking.client.host if asking.client else "unknown"
     network, local = _network(host)
     # Whoever sits at this very machine is no stranger.
-    return Principal(id=f"page:{network}", person=asking.scope[VISITOR], anonymous=not local)
+    return Principal(id=f"page:{network}", person=asking.scope[VISITOR], tenant=TENANT, anonymous=not local)
 
 
 def _network(host: str) -> tuple[str, bool]:

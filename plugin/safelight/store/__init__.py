@@ -50,7 +50,7 @@ class Store(Protocol):
     def reserve(self, request_id: str, request: GenerationRequest, *, at: datetime, limit: int) -> History:
         """Durably add a pending turn, and return the person's last ``limit`` turns before it with their summary.
 
-        Up to 100 older turns that are still pending come with them: however many somebody sends at once, each is seen.
+        Up to 1,000 older turns that are still pending come with them: of many sent at once, each is seen.
         Both happen in one transaction, so of two simultaneous requests one sees the other. However long the person's
         history is, the work and what comes back are bounded.
         """

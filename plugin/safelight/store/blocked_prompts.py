@@ -40,7 +40,14 @@ class BlockedPrompts:
         self._store = store
 
     def remember(
-        self, digest: str, *, tenant: str, categories: Sequence[str], until: datetime, decision_id: str
+        self,
+        digest: str,
+        *,
+        tenant: str,
+        categories: Sequence[str],
+        until: datetime,
+        decision_id: str,
+        also: Sequence[str] = (),
     ) -> None:
         """Remember a prompt until a time, and remove what the time of its decision has made old.
 
@@ -50,9 +57,9 @@ class BlockedPrompts:
             categories: What its picture was blocked for.
             until: From when it is forgotten, with time zone.
             decision_id: The decision that blocked the picture.
+            also: Digests of other readings of the same prompt.
         """
         values = {
-            "digest": digest,
             "tenant": tenant,
             "categories": json.dumps(list(categories)),
             "until": rows.stamp(until),
@@ -63,15 +70,22 @@ class BlockedPrompts:
             # The decision was made just now, by the guard's own clock.
             for row in run("SELECT created FROM decisions WHERE id = :id", {"id": decision_id}):
                 run(_REMOVE_OLD, {"now": rows.stamp(rows.moment(row["created"]))})
-            run(_REMEMBER, values)
+            for one in dict.fromkeys((digest, *also)):
+                run(_REMEMBER, {**values, "digest": one})
 
         self._store.transact(work)
 
-    def recall(self, digest: str, *, tenant: str, at: datetime) -> tuple[str, ...] | None:
-        """Return what a prompt's picture was blocked for, or None where nothing is remembered of it."""
-        values = {"digest": digest, "tenant": tenant, "at": rows.stamp(at)}
-        found = self._store.transact(lambda run: run(_RECALL, values), write=False)
-        return tuple(json.loads(found[0]["categories"])) if found else None
+    def recall(self, *digests: str, tenant: str, at: datetime) -> tuple[str, ...] | None:
+        """Return what a prompt's picture was blocked for, or None where nothing is remembered of any reading of it."""
+        values = {"tenant": tenant, "at": rows.stamp(at)}
+
+        def work(run: Run) -> tuple[str, ...] | None:
+            for digest in digests:
+                for found in run(_RECALL, {**values, "digest": digest}):
+                    return tuple(json.loads(found["categories"]))
+            return None
+
+        return self._store.transact(work, write=False)
 
     def forget(self, decision_id: str) -> None:
         """Forget what rests on a decision, or on another one of its request: an appeal against it was won."""

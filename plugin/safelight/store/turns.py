@@ -19,7 +19,7 @@ from . import Run, rows
 RISKIEST = 5
 """Most turns that ``History.riskiest`` shows."""
 
-PENDING = 100
+PENDING = 1_000
 """Most turns beside the newest that are shown because they are not ruled on yet: no summary holds what they say."""
 
 KIN = 5

@@ -273,7 +273,7 @@ async def test_callers_that_go_away_use_up_the_days_money(tmp_path: Path) -> Non
         await chat.reached.wait()
         await cancelled(task)
     chat = StuckChat()
-    assert (await ask(chat, spending)).outcome is Outcome.OVER_BUDGET
+    assert (await asyncio.wait_for(ask(chat, spending), 5)).outcome is Outcome.OVER_BUDGET
     assert not chat.reached.is_set()
     store.close()
 

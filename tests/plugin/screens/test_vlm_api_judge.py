@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -393,22 +394,24 @@ async def test_without_money_no_question_is_asked_and_nothing_is_skipped() -> No
 
 
 async def test_money_that_runs_out_in_between_leaves_what_was_found() -> None:
-    chat = CountingChat()
-    spent = spending(KeptCalls(), 1.0)
-
     class OneCall:
+        """Has money for the first that asks."""
+
+        def __init__(self) -> None:
+            self.asked = itertools.count()
+            self.noted: list[Call] = []
+
         def exhausted(self) -> bool:
-            return chat.begun > 0 or spent.exhausted()
+            return next(self.asked) > 0
 
         def note(self, call: Call) -> None:
-            spent.note(call)
+            self.noted.append(call)
 
-    # One question at a time, or all would be asked before the first is counted.
-    policy = teapot_policy()
-    screen = VLMAPIJudge(policy=policy, api_base="", chat=chat, spending=OneCall(), clock=lambda: NOW)
+    chat, budget = CountingChat(), OneCall()
+    screen = VLMAPIJudge(policy=POLICY, api_base="", chat=chat, spending=budget)
     (verdict,) = await screen.screen_images([noise(8, 8)], a_request(), [])
     assert (verdict.outcome, verdict.reason) == (Outcome.OVER_BUDGET, "budget_exhausted")
-    assert len(verdict.scores) == chat.begun
+    assert (chat.begun, len(verdict.scores), len(budget.noted)) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
