@@ -17,3 +17,11 @@ def hush(pipe: Any) -> None:
     for cls in {cls for part in parts for cls in type(part).__mro__}:
         if cls.__module__.startswith(("diffusers.", "transformers.")):
             logging.getLogger(cls.__module__).addFilter(_worth_a_line)
+
+
+def hush_debugging(*names: str) -> None:
+    """Keep loggers from writing debug lines, which quote whole requests, whatever the host program's root level is."""
+    for name in names:
+        logger = logging.getLogger(name)
+        if logger.level < logging.INFO:
+            logger.setLevel(logging.INFO)

@@ -147,7 +147,12 @@ class Spending:
         if call.cost_usd is not None:
             return call.cost_usd
         is_free = call.outcome in _FREE and not call.tokens_in and not call.tokens_out
-        return 0.0 if is_free or self._limit is None else max(UNKNOWN_USD, self._dearest)
+        if is_free or self._limit is None:
+            return 0.0
+        if call.reason == "cancelled" and self._dearest:
+            # Whoever hangs up at once must not use the day up faster than whoever waits.
+            return self._dearest
+        return max(UNKNOWN_USD, self._dearest)
 
     def _turn_to_today(self) -> datetime:
         now = self._clock().astimezone(UTC)

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from ..errors import MissingExtra
+from ..quiet import hush_debugging
 
 _GEMINI_PREFIXES = ("gemini/", "vertex_ai/gemini")
 
@@ -87,6 +88,7 @@ def load_litellm() -> Any:
         litellm: Any = importlib.import_module("litellm")
     except ModuleNotFoundError as error:
         raise MissingExtra("litellm", "judge", needed_by="an LLM judge") from error
+    hush_debugging("LiteLLM", "LiteLLM Router", "openai", "httpcore")
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True
     litellm.telemetry = False

@@ -27,6 +27,7 @@ from scripted_gemini import (
     Reply,
     Script,
     ScriptedGemini,
+    allow,
     fails,
     refused,
     says,
@@ -635,3 +636,13 @@ async def test_a_usage_that_can_be_none_is_not_counted_and_has_no_price(used: An
         answer = await ask(gemini, model="openai/gpt-4o", usd_per_million=prices)
     assert (answer.outcome, answer.text) == (Outcome.OK, SAID)
     assert (answer.tokens_in, answer.tokens_out, answer.cost_usd) == (0, 0, None)
+
+
+async def test_what_is_asked_is_in_no_log_line_even_where_the_host_program_debugs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with ScriptedGemini(allow) as gemini, caplog.at_level(logging.DEBUG):
+        asked = chat(gemini)
+        await asked.ask([{"role": "user", "content": "a canary in a coal mine"}], max_tokens=50)
+    assert len(gemini.asked) == 1
+    assert "coal mine" not in caplog.text
