@@ -133,8 +133,8 @@ def build_guard(
         _make(part, IMAGE_SCREENS, f"image_screens[{place}]", collaborators)
         for place, part in enumerate(settings.image_screens if image else ())
     ]
-    for screen in image_screens:
-        for model in getattr(screen, "unpriced", ()):
+    for eye in image_screens:
+        for model in getattr(eye, "unpriced", ()):
             spending.require_price(model, is_priced=False)
     for kind, wanted, named in (
         ("prompt_screens", prompt, prompt_screens),
