@@ -94,9 +94,8 @@ def prompt_case(
 
 def _channels(request: GenerationRequest) -> dict[str, str]:
     """Return the channels, verbatim. A guidance below 1 turns what is to be avoided into what is asked for."""
-    inverted = request.guidance_scale is not None and request.guidance_scale < 1
     return {
-        f"shown_{name}" if inverted and name.startswith("negative_prompt") else name: text
+        f"shown_{name}" if request.asks_for_negatives and name.startswith("negative_prompt") else name: text
         for name, text in request.texts.items()
     }
 

@@ -173,6 +173,11 @@ class GenerationRequest:
         }
         return {name: text for name, text in named.items() if text}
 
+    @property
+    def asks_for_negatives(self) -> bool:
+        """Whether negative prompts ask for what they say: a guidance below 1 leads towards it."""
+        return self.guidance_scale is not None and self.guidance_scale < 1
+
     @cached_property
     def views(self) -> Mapping[str, tuple[View, ...]]:
         """The views of each channel that a local screen reads; the first is the text itself."""

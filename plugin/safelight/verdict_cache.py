@@ -190,6 +190,7 @@ class CachedScreen:
                 self.identity,
                 getattr(normalise, "NORMALISER_VERSION", 0),
                 _channels(request.texts),
+                request.asks_for_negatives,
                 _past(known, request.texts),
             ]
         )

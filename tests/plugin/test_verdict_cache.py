@@ -441,3 +441,11 @@ async def test_no_question_is_answered_with_another_ones_answer(monkeypatch: pyt
             pairs += 1
         missed += not await asker.hits(one)
     assert (wrong, missed) == (0, 0)
+
+
+async def test_a_guidance_that_turns_the_negative_prompt_around_is_another_question() -> None:
+    asked = GenerationRequest("tea", TEA.principal, negative_prompt="cups")
+    screen = cached()
+    await hits(screen, asked)
+    assert await hits(screen, replace(asked, guidance_scale=7.5))
+    assert not await hits(screen, replace(asked, guidance_scale=0.5))
