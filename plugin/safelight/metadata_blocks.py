@@ -26,6 +26,9 @@ _UTF16 = range(0x9C9B, 0x9CA0)
 _IPTC = 0x83BB
 _UTF8_MARK = (1, 90)
 _MIN_FOUND = 4
+_MIN_WIDE = 3
+_NUL = "\x00"
+_PRINTABLE = [0x20 <= byte < 0x7F for byte in range(256)]
 
 _IPTC_NAMES = {
     5: "ObjectName",
@@ -101,27 +104,62 @@ def iptc_texts(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def text_of(data: bytes) -> str:
-    """Return the text in bytes of which nothing says how they are encoded: UTF-8, else Latin-1. NULs divide lines."""
-    data = data.strip(b"\x00")
+    """Return the text in bytes of which nothing says how they are encoded: UTF-16 if it looks so, UTF-8, else Latin-1.
+
+    Where bytes can be read in two ways, both readings are in the text, one after the other: either could be a disguise.
+    """
+    wide = _wide_text(data)
     try:
         text = data.decode()
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    return text.replace("\x00", "\n")
+    if wide is None:
+        return _without_nuls(text)
+    return wide if _is_surely_wide(data) else f"{wide}\n{text.replace(_NUL, '')}"
 
 
 def text_if_any(data: bytes) -> str | None:
     """Return the text in bytes that may be one or something else, or None where they are no text of a few letters."""
-    data = data.strip(b"\x00")
-    if len(data) < _MIN_FOUND:
+    if len(data.strip(b"\x00")) < _MIN_FOUND:
         return None
+    wide = _wide_text(data)
+    if wide is not None and _is_text(wide):
+        return text_of(data)
     try:
-        text = data.decode()
+        text = data.strip(b"\x00").decode()
     except UnicodeDecodeError:
         return None
+    return _without_nuls(text) if _is_text(text) else None
+
+
+def _is_text(text: str) -> bool:
     # Numbers in bytes are full of them. A text may hold some: backspaces are a disguise.
-    controls = sum(char < " " and char not in "\t\r\n" for char in text)
-    return None if 4 * controls > len(text) else text.replace("\x00", "\n")
+    return 4 * sum(char < " " and char not in "\t\r\n" for char in text) <= len(text)
+
+
+def _wide_text(data: bytes) -> str | None:
+    """Return the text in bytes that look like UTF-16: by a mark, or by NULs at every other place."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return _without_nuls(data.decode("utf-16", errors="replace"))
+    # The most likely letters have a NUL before them in one order, and after them in the other.
+    before, after = data[::2].count(0), data[1::2].count(0)
+    most, least = max(before, after), min(before, after)
+    if most < _MIN_WIDE or 8 * most < len(data) // 2 or 4 * least > most:
+        return None
+    return _without_nuls(data.decode("utf-16-be" if before > after else "utf-16-le", errors="replace"))
+
+
+def _is_surely_wide(data: bytes) -> bool:
+    """Return whether no two bytes of UTF-16 could be two letters of a plain text as well."""
+    return len(data) % 2 == 0 and not any(
+        _PRINTABLE[one] and _PRINTABLE[two] for one, two in zip(data[::2], data[1::2], strict=True)
+    )
+
+
+def _without_nuls(text: str) -> str:
+    """Return a text without NULs: they divide texts, and they hide words, so both readings are given."""
+    text = text.strip(_NUL)
+    return f"{text.replace(_NUL, chr(10))}\n{text.replace(_NUL, '')}" if _NUL in text else text
 
 
 def _entry_texts(tag: int, data: bytes, entry: int, order: str, names: dict[int, str]) -> Iterator[tuple[str, str]]:
@@ -168,10 +206,6 @@ def _utf16(body: bytes) -> list[str]:
     # The wrong order makes rare signs of Latin letters. Where neither reading is Latin, both are kept.
     latin = [text for text in readings if 2 * sum(char < "\u0250" for char in text) >= len(text)]
     return latin or readings
-
-
-def _without_nuls(text: str) -> str:
-    return text.strip("\x00").replace("\x00", "\n")
 
 
 def _pointers(data: bytes, entry: int, order: str) -> tuple[int, ...]:

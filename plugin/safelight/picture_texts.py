@@ -2,7 +2,9 @@
 
 What is covered: the file's name; PNG texts, plain, compressed and international, with their keywords, where A1111 and
 ComfyUI keep prompts; EXIF; IPTC; XMP packets, as they stand; comments; any other block that is plainly a text; text
-after a picture's end.
+after a picture's end, and after a PNG's also further blocks of text. Where nothing says how a text is encoded it is
+read as UTF-16 (by its mark or its NULs), UTF-8 or Latin-1. A NUL inside a text may divide two or hide one word, so the
+text is given in both readings.
 What is not covered: texts inside binary blocks (a camera's own notes, colour profiles, C2PA manifests), text as hex in
 ImageMagick's "Raw profile" beyond the hex itself, and whatever is hidden in pixels.
 """
@@ -13,6 +15,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from .errors import InvalidRequest
 from .metadata_blocks import exif_texts, iptc_texts, text_if_any, text_of
@@ -32,6 +35,8 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 _MORE_XMP = b"http://ns.adobe.com/xmp/extension/\x00"
 # What stands before the text: a checksum as text, the whole length, and this part's place.
 _MORE_XMP_HEAD = 32 + 4 + 4
+_NUMBERS = (b"JFIF\x00", b"Adobe\x00")
+_NUMBERS_END = 12
 _PHOTOSHOP = b"Photoshop 3.0\x00"
 _IN_PHOTOSHOP = {0x0404: "iptc", 0x0422: "exif", 0x0424: "xmp"}
 # Only these may stand in a channel's name: a keyword that anybody may choose is a text itself.
@@ -41,6 +46,7 @@ _KEYWORDS = frozenset(
     " invokeai_workflow".split()
 )
 _PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"fdAT", b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANMF"})
+_TEXT_CHUNK = re.compile(b"tEXt|zTXt|iTXt|eXIf")
 # The next marker after compressed data: neither a stuffed zero, nor a restart, nor a filler.
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 
@@ -113,21 +119,45 @@ def _png_texts(data: bytes) -> _Named:
         body = _part(data, place + 8, size)
         # Four bytes of checksum: readers that do not look at it would read the text all the same.
         place += 12 + size
-        if kind in (b"tEXt", b"zTXt", b"iTXt"):
-            yield from _chunk_texts(kind, body)
-        elif kind == b"eXIf":
-            yield from _named("exif", exif_texts(body))
-        elif kind in (b"iCCP", b"sPLT"):
-            yield "png.profile", text_of(body.partition(b"\x00")[0])
-        elif kind not in _PIXELS:
-            yield from _if_any("png.other", body)
+        yield from _png_chunk(kind, body)
+    # Some programs read texts there as well.
+    while (found := _next_chunk(data, place)) is not None:
+        start, kind, body = found
+        yield from _if_any("png.after_end", data[place:start])
+        place = start + 12 + len(body)
+        yield from _png_chunk(kind, body)
     yield from _if_any("png.after_end", data[place:])
+
+
+def _png_chunk(kind: bytes, body: bytes) -> _Named:
+    if kind in (b"tEXt", b"zTXt", b"iTXt"):
+        yield from _chunk_texts(kind, body)
+    elif kind == b"eXIf":
+        yield from _named("exif", exif_texts(body))
+    elif kind in (b"iCCP", b"sPLT"):
+        yield "png.profile", text_of(body.partition(b"\x00")[0])
+    elif kind not in _PIXELS:
+        yield from _if_any("png.other", body)
+
+
+def _next_chunk(data: bytes, place: int) -> tuple[int, bytes, bytes] | None:
+    """Return place, kind and body of the next chunk after a picture's end: any at ``place``, or one for texts later."""
+    here = [place] if len(data) >= place + 8 and data[place + 4 : place + 8].isalpha() else []
+    for start in chain(here, (found.start() - 4 for found in _TEXT_CHUNK.finditer(data, place + 4))):
+        size, kind = struct.unpack_from(">I4s", data, start)
+        if start + 8 + size <= len(data):
+            return start, kind, data[start + 8 : start + 8 + size]
+    return None
 
 
 def _chunk_texts(kind: bytes, body: bytes) -> _Named:
     keyword_bytes, divided, rest = body.partition(b"\x00")
     if not divided:
         raise ValueError("a PNG text without a keyword")
+    if kind == b"tEXt" and len(keyword_bytes) < 2:
+        # UTF-16 throughout: what looks like the keyword is its first letter.
+        yield "png.text", text_of(body)
+        return
     keyword = text_of(keyword_bytes)
     channel = "png.text"
     if keyword == "XML:com.adobe.xmp":
@@ -196,6 +226,9 @@ def _segment_texts(body: bytes) -> _Named:
         yield "xmp.more", text_of(body[len(_MORE_XMP) + _MORE_XMP_HEAD :])
     elif body.startswith(_PHOTOSHOP):
         yield from _photoshop_texts(body.removeprefix(_PHOTOSHOP))
+    elif body.startswith(_NUMBERS):
+        # Their first bytes are numbers, which can look like letters of UTF-16.
+        yield from _if_any("jpeg.other", body[:_NUMBERS_END].replace(b"\x00", b"\x01") + body[_NUMBERS_END:])
     else:
         yield from _if_any("jpeg.other", body)
 

@@ -24,4 +24,5 @@ def hush_debugging(*names: str) -> None:
     for name in names:
         logger = logging.getLogger(name)
         if logger.level < logging.INFO:
-            logger.setLevel(logging.INFO)
+            # Not INFO: a library that finds itself told a level of its own may begin to write its remarks out.
+            logger.setLevel(logging.WARNING)

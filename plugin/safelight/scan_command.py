@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,22 @@ from rich.table import Table
 from .backends.litellm_chat import LiteLLMChat
 from .errors import ConfigError
 from .scanning.batch import BatchScan, check_batch
+from .scanning.books import scan_calls
 from .scanning.budget import Budget, Stop
 from .scanning.crowd import Crowd
+from .scanning.judge import Judge, judge_of
 from .scanning.ledger import Ledger
-from .scanning.options import add_options
+from .scanning.options import POLICYS, add_options
 from .scanning.pace import Pace
 from .scanning.plan import DesignName, Plan, begin
 from .scanning.provider_batches import ProviderBatches
-from .scanning.report import Totals, blocking, check_review, describe, to_review, total, write_review
+from .scanning.report import Totals, blocking, describe, to_review, total
+from .scanning.review import check_review, write_review
 from .scanning.runner import Runner
-from .screens import PROMPT_SCREENS
-from .settings import DEFAULT_JUDGE, Settings, read_settings
+from .settings import Settings, read_settings
+from .spending import Spending
 from .store import Store, open_store
+from .store.calls import Calls
 from .store.scans import Scan, Scans
 from .store.strikes import Strikes
 
@@ -48,29 +51,24 @@ def add(commands: Any) -> None:
     add_options(commands).set_defaults(run=run)
 
 
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    """How the judge is reached."""
-
-    model: str
-    api_base: str | None
-    api_key: str | None
-    served: frozenset[str]
-    usd_per_million: Sequence[float] | None
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     settings = read_settings(args.config)
-    judge = _judge(settings, args)
+    judge = judge_of(settings, args)
     plan = _plan(args, settings, judge)
     _check(args, plan)
     with closing(open_store(settings.store_url)) as store:
         return _scan(args, settings, judge, plan, store)
 
 
-def _scan(args: argparse.Namespace, settings: Settings, judge: _Judge, plan: Plan, store: Store) -> int:
+def _scan(args: argparse.Namespace, settings: Settings, judge: Judge, plan: Plan, store: Store) -> int:
     policy, scans, started = settings.policy, Scans(store), time.monotonic()
+    if args.review and args.resume and not _again(args) and scans.unfinished() is None:
+        # Only the list of a finished scan: nobody is asked.
+        scan = begin(scans, plan, policy, at=_now(), resume=True, again=True)
+        return _finish(args, settings, store, scan, Stop.DONE, "", 0.0)
+    spending = Spending(Calls(store), usd_per_day=settings.spending.usd_per_day, clock=_now)
+    calls = scan_calls(spending.for_purpose("scan"), model=judge.model, clock=_now)
     chat = LiteLLMChat(
         judge.model,
         api_base=judge.api_base,
@@ -80,6 +78,7 @@ def _scan(args: argparse.Namespace, settings: Settings, judge: _Judge, plan: Pla
     )
     if args.budget_usd is not None and not chat.is_priced:
         raise ConfigError(f"--budget-usd: it is not known what {judge.model} costs; set the judge's usd_per_million")
+    spending.require_price(judge.model, is_priced=chat.is_priced)
     scan = begin(
         scans,
         plan,
@@ -87,7 +86,7 @@ def _scan(args: argparse.Namespace, settings: Settings, judge: _Judge, plan: Pla
         at=_now(),
         resume=args.resume,
         restart=args.restart,
-        again=args.retry_unknown or args.retry_failed,
+        again=_again(args),
     )
     crowd = Crowd(
         store,
@@ -109,6 +108,7 @@ def _scan(args: argparse.Namespace, settings: Settings, judge: _Judge, plan: Pla
                 design=alone,
                 batches=ProviderBatches(judge.model, api_base=judge.api_base, api_key=judge.api_key),
                 served=judge.served,
+                calls=calls,
                 size=args.batch_size,
                 poll_s=args.poll,
                 clock=_now,
@@ -124,7 +124,12 @@ def _scan(args: argparse.Namespace, settings: Settings, judge: _Judge, plan: Pla
                 served=judge.served,
                 concurrency=args.concurrency,
                 pace=Pace(rpm=args.rpm, tpm=args.tpm),
-                budget=Budget(args.budget_usd, total(scans, scan, policy).cost_usd or 0.0),
+                budget=Budget(
+                    args.budget_usd,
+                    total(scans, scan, policy).cost_usd or 0.0,
+                    usd_per_million=judge.prices() if chat.is_priced else None,
+                ),
+                calls=calls,
                 recheck=plan.recheck,
                 clock=_now,
                 progress=advance,
@@ -156,15 +161,16 @@ def _finish(
     totals = total(scans, scan, policy)
     listed = to_review(scans, scan, policy)
     held = _hold(store, scans, [finding.key for finding in listed if blocking(finding, policy)]) if args.apply else []
-    if args.review:
-        write_review(args.review, listed, store=store, policy=policy, with_texts=args.with_texts)
     if args.json:
         told = {"scan": scan.id, "ended": str(why), "seconds": round(seconds, 3), **totals.as_dict(), "held": held}
         print(json.dumps(told | {"review": str(args.review) if args.review else None, "listed": len(listed)}))
     else:
         _print(scan, totals, seconds, settings, listed=len(listed), review=args.review, held=held)
-    for line in _advice(why, trouble, totals):
+    for line in _advice(why, trouble, totals, settings):
         print(f"safelight: {line}", file=sys.stderr)
+    if args.review:
+        # Last: whatever is wrong with the file, the figures were told, and --resume --review writes the list again.
+        write_review(args.review, listed, store=store, policy=policy, with_texts=args.with_texts)
     if why is Stop.INTERRUPTED:
         return INTERRUPTED
     return ALL_JUDGED if why is Stop.DONE and not totals.unjudged else NOT_ALL_JUDGED
@@ -181,11 +187,15 @@ def _hold(store: Store, scans: Scans, keys: Sequence[tuple[str, str, str]]) -> l
     return held
 
 
-def _advice(why: Stop, trouble: str, totals: Totals) -> Iterator[str]:
+def _advice(why: Stop, trouble: str, totals: Totals, settings: Settings) -> Iterator[str]:
     if why is Stop.PROVIDER:
         yield f"the provider does not answer ({trouble}); nobody else is asked"
     if why is Stop.BUDGET:
-        yield "the budget is reached; nobody else is asked"
+        is_small = not totals.judged and not totals.tokens_in
+        yield f"the budget is {'too small for one call' if is_small else 'reached'} ({trouble}); nobody else is asked"
+    if why is Stop.SPENDING:
+        limit = settings.spending.usd_per_day
+        yield f"the day's limit is reached (spending.usd_per_day = {limit}); nobody else is asked"
     if why is not Stop.DONE:
         yield "go on with: safelight scan --resume, and the same options"
     if totals.failed:
@@ -225,29 +235,8 @@ def _progress(people: int, *, quiet: bool) -> Iterator[Any]:
         yield lambda count: bar.advance(task, count)
 
 
-def _judge(settings: Settings, args: argparse.Namespace) -> _Judge:
-    name = PROMPT_SCREENS["llm_judge"]
-    parts = [part for part in settings.prompt_screens if PROMPT_SCREENS.get(part.use, part.use) == name]
-    if not parts and not args.model:
-        raise ConfigError(f"--model: no model to ask: {settings.judge_note}; or name one here")
-    options = parts[0].options if parts else {}
-    configured = str(options.get("model", DEFAULT_JUDGE))
-    model = str(args.model or configured)
-    # An address and a key belong to a provider, not to a model.
-    theirs = options if model.partition("/")[0] == configured.partition("/")[0] else {}
-    served = options.get("served_models", ()) if model == configured else ()
-    prices = options.get("usd_per_million") if model == configured else None
-    return _Judge(
-        model,
-        args.api_base or theirs.get("api_base"),
-        theirs.get("api_key"),
-        frozenset({model.partition("/")[2] or model, *served, *args.served_model}),
-        prices,
-    )
-
-
-def _plan(args: argparse.Namespace, settings: Settings, judge: _Judge) -> Plan:
-    cascade = settings.policy.cascade.quiet_below if args.cascade == -1.0 else args.cascade
+def _plan(args: argparse.Namespace, settings: Settings, judge: Judge) -> Plan:
+    cascade = settings.policy.cascade.quiet_below if args.cascade is POLICYS else args.cascade
     return Plan(
         model=judge.model,
         design=DesignName(args.design),
@@ -266,7 +255,7 @@ def _check(args: argparse.Namespace, plan: Plan) -> None:
         raise ConfigError(f"--budget-usd: must be above 0, not {args.budget_usd!r}")
     if args.with_texts and not args.review:
         raise ConfigError("--with-texts: needs --review FILE")
-    if (args.retry_unknown or args.retry_failed) and not args.resume:
+    if _again(args) and not args.resume:
         raise ConfigError("--retry-unknown and --retry-failed: need --resume")
     if args.review:
         check_review(args.review)
@@ -276,6 +265,10 @@ def _check(args: argparse.Namespace, plan: Plan) -> None:
         check_batch(plan.model, size=args.batch_size, poll_s=args.poll)
         if args.budget_usd is not None:
             raise ConfigError("--budget-usd: a batch's price is known only when it is done; use --limit with --batch")
+
+
+def _again(args: argparse.Namespace) -> bool:
+    return bool(args.retry_unknown or args.retry_failed)
 
 
 def _now() -> datetime:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from gateway_process import environment
 from safelight.cli import main
 from safelight.store import Store, open_store
+from safelight.store.calls import Calls
 from safelight.store.scans import ASKED, Scans
 from safelight.store.strikes import Strikes
 from scan_crowd import crowd, name, named_in, one_token, packed, populate
@@ -148,7 +150,9 @@ def test_a_finished_scan_is_gone_on_with_for_those_whom_it_did_not_judge(scene: 
         (["--batch", "--model", "openai/gpt-5-nano", "--budget-usd", "1"], "--limit"),
         (["--model", "openai/no-such-model", "--budget-usd", "1"], "it is not known what"),
         (["--cascade", "2"], "--cascade"),
+        (["--cascade", "-1"], "--cascade"),
         (["--review", "list.txt"], ".jsonl"),
+        (["--review", "no/such/folder/list.csv"], "cannot write"),
         (["--with-texts"], "--review"),
         (["--rpm", "0"], "--rpm"),
         (["--concurrency", "0"], "--concurrency"),
@@ -170,7 +174,10 @@ def test_the_help_says_what_each_design_gives_up(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["scan", "--help"])
     out = capsys.readouterr().out
-    assert all(word in out for word in ("one-token", "gives up", "packed", "--resume", "has none in LiteLLM 1.106"))
+    assert all(
+        word in out
+        for word in ("one-token", "gives up", "packed", "--resume", "usd_per_day", "has none in LiteLLM 1.106")
+    )
 
 
 def test_what_it_cost_is_told_from_the_providers_own_figures(scene: Scene) -> None:
@@ -214,6 +221,45 @@ def test_a_refusal_is_listed_first_a_failure_last_and_the_exit_code_tells(scene:
     assert report["refused"] == {"blocked_safety": 1, "blocked_prohibited_content": 1}
     listed = [json.loads(line) for line in (tmp_path / "review.jsonl").read_text("utf-8").splitlines()]
     assert [line["person"] for line in listed] == [name(place) for place in (2, 5, 1, 0)]
+
+
+def test_a_scan_is_in_the_books_and_stops_at_the_days_limit(scene: Scene) -> None:
+    scene.fill(20)
+    scene.config.write_text(scene.config.read_text("utf-8") + "[spending]\nusd_per_day = 0.0003\n", "utf-8")
+    report = scene.run("--concurrency", "1", code=3)
+    assert (report["ended"], report["judged"]) == ("spending", 5)
+    assert "spending.usd_per_day" in scene.said
+    assert "--resume" in scene.said
+    with closing(scene.store()) as store:
+        (booked,) = Calls(store).totals(since=datetime.now(UTC) - timedelta(days=1))
+    assert (booked.purpose, booked.calls) == ("scan", 5)
+    assert booked.cost_usd == pytest.approx(report["cost_usd"])
+
+
+def test_a_budget_that_is_too_small_for_one_call_asks_nobody_and_says_so(scene: Scene) -> None:
+    scene.fill(5)
+    scene.run("--budget-usd", "1e-9", code=3)
+    assert "too small for one call" in scene.said
+    assert scene.gemini.asked == []
+
+
+def test_a_list_that_fails_at_the_end_hides_no_totals_and_is_written_later_without_a_call(
+    scene: Scene, tmp_path: Path
+) -> None:
+    scene.fill(6)
+    file = tmp_path / "review.jsonl"
+
+    def in_the_way(asked: Asked) -> Reply:
+        file.mkdir(exist_ok=True)
+        return one_token(asked)
+
+    scene.gemini.script = in_the_way
+    assert scene.run("--review", str(file), code=2)["judged"] == 6
+    assert "cannot write" in scene.said
+    file.rmdir()
+    assert scene.run("--resume", "--review", str(file))["judged"] == 6
+    assert json.loads(file.read_text("utf-8"))["person"] == name(5)
+    assert set(scene.times.values()) == {1}
 
 
 def test_nobodys_standing_changes_unless_told(scene: Scene) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from disguises_of_zorblax import ALL
@@ -19,6 +19,7 @@ from safelight.picture_texts import MAX_TEXTS, MAX_TOTAL_CHARS, texts_of_file
 from safelight.request import MAX_PROMPT_CHARS, GenerationRequest, Principal
 
 TEXT = "a zorblax, ζ and 夕暮れ"
+LATIN = "a zorblax, ζ and é"
 XMP = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><dc:description>{TEXT}</dc:description></x:xmpmeta>'
 COMFY = json.dumps({"6": {"class_type": "CLIPTextEncode", "inputs": {"text": TEXT}}}, ensure_ascii=False)
 A1111 = f"{TEXT}\nNegative prompt: fog\nSteps: 30, Sampler: Euler, CFG scale: 5, Seed: 1"
@@ -91,11 +92,28 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     "EXIF in a PNG": (saved("PNG", exif=exif({0x010E: TEXT.encode()})), "exif.ImageDescription", TEXT),
     "an unknown PNG chunk": (png_with(b"zoRb", TEXT.encode()), "png.other", TEXT),
     "after a PNG's end": (saved("PNG") + TEXT.encode(), "png.after_end", TEXT),
+    "a chunk after a PNG's end": (saved("PNG") + chunk(b"tEXt", b"Title\x00zorblax"), "png.Title", SENTINEL),
+    "a compressed chunk after a PNG's end and some filling": (
+        saved("PNG") + bytes(7) + chunk(b"zTXt", b"Title\x00\x00" + zlib.compress(TEXT.encode())),
+        "png.Title",
+        TEXT,
+    ),
+    "a second picture after a PNG's end": (
+        saved("PNG") + png_with(b"iTXt", b"Title\x00\x00\x00\x00\x00" + TEXT.encode()),
+        "png.Title",
+        TEXT,
+    ),
+    "UTF-16 in an unknown chunk": (png_with(b"zoRb", LATIN.encode("utf-16-le")), "png.other", LATIN),
+    "UTF-16 of the other order": (png_with(b"zoRb", LATIN.encode("utf-16-be")), "png.other", LATIN),
+    "UTF-16 with a mark": (png_with(b"zoRb", LATIN.encode("utf-16")), "png.other", LATIN),
+    "UTF-16 as a PNG's text": (png_with(b"tEXt", b"Title\x00" + LATIN.encode("utf-16-be")), "png.Title", LATIN),
+    "UTF-16 from the keyword on": (png_with(b"tEXt", LATIN.encode("utf-16-le")), "png.text", LATIN),
+    "a NUL in a word": (png_with(b"tEXt", b"Title\x00zor\x00blax"), "png.Title", "zor\nblax\nzorblax"),
     "a JPEG's comment": (saved("JPEG", comment=TEXT.encode()), "jpeg.comment", TEXT),
     "a description": (saved("JPEG", exif=exif({0x010E: TEXT.encode()})), "exif.ImageDescription", TEXT),
     "an artist": (saved("JPEG", exif=exif({0x013B: "zorblax"})), "exif.Artist", SENTINEL),
     "a camera's maker": (saved("JPEG", exif=exif({0x010F: "zorblax"})), "exif.Make", SENTINEL),
-    "two owners": (saved("JPEG", exif=exif({0x8298: b"tea\x00zorblax"})), "exif.Copyright", "tea\nzorblax"),
+    "two owners": (saved("JPEG", exif=exif({0x8298: b"tea\x00zorblax"})), "exif.Copyright", "tea\nzorblax\nteazorblax"),
     "A1111 in a JPEG": (saved("JPEG", exif=exif({}, deeper={0x9286: COMMENT})), "exif.UserComment", TEXT),
     "the other byte order": (
         saved("JPEG", exif=exif({}, deeper={0x9286: b"UNICODE\x00" + TEXT.encode("utf-16-le")})),
@@ -142,6 +160,22 @@ def test_a_text_is_a_channel_exactly_as_it_stands(name: str) -> None:
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_a_file_without_metadata_has_only_its_name(form: str) -> None:
     assert texts_of_file(f"{SENTINEL}.png", saved(form)) == {"file.name": f"{SENTINEL}.png"}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_the_numbers_of_a_jpeg_are_no_text(mode: str) -> None:
+    buffer = io.BytesIO()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new(mode, (8, 8)).save(buffer, "JPEG", dpi=(72, 72), icc_profile=profile)
+    assert texts_of_file("a", buffer.getvalue()) == {"file.name": "a"}
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xff\xfe"])
+def test_a_plain_text_that_could_be_utf_16_is_read_as_both(mark: bytes) -> None:
+    data = png_with(b"tEXt", b"Title\x00" + mark + b"a zorblax." + "ζ tea for two".encode("utf-16-le"))
+    text = texts_of_file("a", data)["png.Title"]
+    assert "zorblax" in text
+    assert "ζ tea for two" in text
 
 
 def test_both_readings_of_a_text_are_kept_where_neither_is_likelier() -> None:

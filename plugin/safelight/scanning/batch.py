@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,13 +17,15 @@ from typing import Any
 from ..backends.litellm_chat import ChatAnswer
 from ..errors import ConfigError, ScreeningUnavailable, StoreUnavailable
 from ..request import History
+from ..screens.counted_calls import Answered, CountedCalls
 from ..store.scans import ASKED, Finding, Scan, Scans
 from ..verdict import Outcome
+from .answers import read
+from .books import is_exhausted
 from .budget import Stop
 from .crowd import Crowd, Member
 from .provider_batches import ProviderBatches, batch_provider
 from .questions import Design
-from .runner import read
 
 _MAX_SIZE = 50_000
 
@@ -47,6 +49,7 @@ class BatchScan:
         design: The question about one person; it must be readable without knowing the case (``OneToken``).
         batches: The provider's batches.
         served: The names of models whose answers count.
+        calls: Notes each answer when it is fetched, and knows whether the day's money is spent.
         size: People a batch.
         poll_s: Seconds between looks.
         clock: The time now.
@@ -62,6 +65,7 @@ class BatchScan:
         design: Design,
         batches: ProviderBatches,
         served: frozenset[str],
+        calls: CountedCalls,
         size: int = 10_000,
         poll_s: float = 60.0,
         clock: Callable[[], datetime],
@@ -73,6 +77,7 @@ class BatchScan:
         self._design = design
         self._batches = batches
         self._served = served
+        self._calls = calls
         self._size = size
         self._poll_s = poll_s
         self._clock = clock
@@ -90,9 +95,16 @@ class BatchScan:
 
     async def run(self) -> Stop:
         """Send everybody's questions and read the answers; return why it ended."""
+        why = Stop.DONE
         try:
+            if self._noted and not all(one["id"] for one in self._noted) and await is_exhausted(self._calls):
+                return Stop.SPENDING
             await self._find_lost()
             for members in self._chunks():
+                if await is_exhausted(self._calls):
+                    # What was sent is paid for, and worth waiting for.
+                    why = Stop.SPENDING
+                    break
                 await self._send(members)
                 if self._stop.is_set():
                     return Stop.INTERRUPTED
@@ -108,7 +120,7 @@ class BatchScan:
         except ScreeningUnavailable as error:
             self.trouble = str(error)
             return Stop.PROVIDER
-        return Stop.DONE
+        return why
 
     def _chunks(self) -> Iterator[Sequence[Member]]:
         waiting: list[Member] = []
@@ -155,12 +167,19 @@ class BatchScan:
             if not state.over:
                 continue
             answers = await self._batches.answers(state)
+            await self._book(answers.values())
             members = self._members(one["key"])
             findings = [self._finding(finding, answers.get(id), state.status) for id, finding in members.items()]
             self._scans.write(self._scan.id, findings)
             self._forget(one["key"])
             # Those of an earlier run were counted as done when their pages were read.
             self._progress(len(findings) if one["key"] in self._sent else 0)
+
+    async def _book(self, answers: Iterable[ChatAnswer]) -> None:
+        # Killed before the findings are written, it notes them once more: the books err on the dear side.
+        for answer in answers:
+            answered = Answered(answer, self._clock(), 0.0)
+            await self._calls.note(answered, answer.outcome, answer.reason)
 
     def _finding(self, asked: Finding, answer: ChatAnswer | None, status: str) -> Finding:
         if answer is None:

@@ -8,6 +8,9 @@ from typing import Any
 
 from .plan import DesignName
 
+POLICYS = object()
+"""What ``--cascade`` is without a number: the policy's own. No number that is typed can be mistaken for it."""
+
 _DESCRIPTION = """\
 Ask a language model about the course of each person's requests, one call a person, and say what it cost.
 
@@ -28,11 +31,15 @@ _EPILOG = """\
 A scan may be killed at any moment. What was answered is on disk; --resume asks nobody twice. At most the calls that
 were on their way are unknown: they are listed as such, and asked again only with --retry-unknown.
 
+Its calls are in the books (safelight spending) and count against the day's limit, [spending] usd_per_day, together with
+all others: when that is reached the scan stops, to go on with --resume on another day. A batch's calls count when their
+answers are fetched, so the limit keeps further batches from being sent, not one that is on its way.
+
 --batch uses the provider's batch interface, at about half the price, within 24 hours, where LiteLLM has it: openai/…,
 azure/… and vertex_ai/…. gemini/… (the Gemini API) has none in LiteLLM 1.106; take vertex_ai/… for batches of Gemini.
 
 exit codes: 0 everybody was judged; 2 a setting or argument is wrong; 3 some people are not judged (failures, the
-budget, an unreachable provider): see the list, and --resume; 130 interrupted.
+budget, the day's limit, an unreachable provider): see the list, and --resume; 130 interrupted.
 """
 
 
@@ -52,7 +59,7 @@ def add_options(commands: Any) -> argparse.ArgumentParser:
         "--cascade",
         type=float,
         nargs="?",
-        const=-1.0,
+        const=POLICYS,
         metavar="RISK",
         help="only people whose local risk, when they last asked, reaches RISK, from 0 to 1 (without a number, the"
         " policy's cascade.quiet_below), or who have a request that was blocked or that a local screen scored 0.5 or"
@@ -85,7 +92,12 @@ def add_options(commands: Any) -> argparse.ArgumentParser:
     going_on.add_argument("--retry-unknown", action="store_true", help="ask again whose answer was lost in a kill")
     going_on.add_argument("--retry-failed", action="store_true", help="ask again whose question failed")
     what = scan.add_argument_group("what comes of it")
-    what.add_argument("--review", type=Path, metavar="FILE", help="write whom to look at, as .csv or .jsonl")
+    what.add_argument(
+        "--review",
+        type=Path,
+        metavar="FILE",
+        help="write whom to look at, as .csv or .jsonl; with --resume also for a finished scan, without a call",
+    )
     what.add_argument("--with-texts", action="store_true", help="with the newest prompts of those people")
     what.add_argument(
         "--apply",

@@ -13,11 +13,12 @@ import importlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from ..backends.litellm_chat import ChatAnswer
+from ..backends.litellm_prices import is_amount, is_token_count
 from ..backends.litellm_reading import read_response
 from ..backends.litellm_setup import load_litellm
 from ..errors import ConfigError, ScreeningUnavailable
@@ -184,6 +185,10 @@ class ProviderBatches:
         except (TypeError, ValueError, KeyError):
             return ChatAnswer(Outcome.UNPARSABLE, reason="malformed_response")
         reading = read_response(reply, json.dumps(body), cut_is_whole=False)
+        cost = self._cost(reply)
+        if not (is_token_count(reading.tokens_in) and is_token_count(reading.tokens_out)):
+            # What a provider says of itself may be no count of anything; nor is a price that was made of it.
+            reading, cost = replace(reading, tokens_in=0, tokens_out=0), None
         return ChatAnswer(
             reading.outcome,
             text=reading.text,
@@ -191,7 +196,7 @@ class ProviderBatches:
             reason=reading.reason,
             tokens_in=reading.tokens_in,
             tokens_out=reading.tokens_out,
-            cost_usd=self._cost(reply),
+            cost_usd=cost if is_amount(cost) else None,
         )
 
     def _cost(self, reply: Any) -> float | None:

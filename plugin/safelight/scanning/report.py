@@ -1,26 +1,17 @@
-"""What a scan came to: people, findings, failures, tokens and dollars; and the list of those to look at."""
+"""What a scan came to: people, findings, failures, tokens and dollars, and whom to look at."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from ..errors import ConfigError
 from ..policy import Action, Policy
-from ..request import Principal
-from ..store import Store
 from ..store.scans import ASKED, Finding, Scan, Scans
 from ..verdict import Outcome
-from .summary import newest_texts
 
 _FINDINGS = (Outcome.OK, Outcome.REFUSED, Outcome.RESTRICTED)
-_TEXTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,86 +144,6 @@ def _rank(finding: Finding, policy: Policy) -> tuple[int, float]:
         blocks = any(policy.categories[name].action is Action.BLOCK for name in categories)
         return (1 if blocks else 2), -finding.scores[categories[0]]
     return (3 if finding.outcome == Outcome.REFUSED else 4), 0.0
-
-
-def write_review(
-    file: Path, findings: Iterable[Finding], *, store: Store, policy: Policy, with_texts: bool = False
-) -> int:
-    """Write the review list, and return how many people are on it.
-
-    Args:
-        file: Where to; its ending says how: ``.csv``, or ``.jsonl`` for one JSON object a line. Readable by its owner
-            only.
-        findings: In the order in which they are to be looked at.
-        store: Whence decisions and texts are read.
-        policy: Which scores count.
-        with_texts: Whether the newest requests' texts are written too. Without it the list holds no prompt.
-
-    Raises:
-        ConfigError: If the ending is another, or the file cannot be written.
-    """
-    check_review(file)
-    lines = (_line(finding, store, policy, with_texts=with_texts) for finding in findings)
-    try:
-        # Who is listed here was found to have asked for something: nobody else on the machine needs to read it.
-        with open(
-            os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", newline=""
-        ) as out:
-            return _write_csv(out, lines, with_texts) if file.suffix == ".csv" else _write_json(out, lines)
-    except OSError as error:
-        raise ConfigError(f"--review: cannot write {file}: {error.strerror}") from error
-
-
-def check_review(file: Path) -> None:
-    """Raise ConfigError if a review list cannot be written in the form that a file's name asks for."""
-    if file.suffix not in (".csv", ".jsonl"):
-        raise ConfigError(f"--review: {file} must end in .csv or .jsonl")
-
-
-def _line(finding: Finding, store: Store, policy: Policy, *, with_texts: bool) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "tenant": finding.tenant,
-        "principal": finding.principal,
-        "person": finding.person,
-        "outcome": finding.outcome if finding.outcome != ASKED else "unknown",
-        "categories": list(reached(finding, policy)) if finding.outcome == Outcome.OK else [],
-        "scores": {name: round(score, 3) for name, score in finding.scores.items()},
-        "reason": finding.reason,
-        "prompts": finding.prompts,
-        "decisions": list(Scans(store).last_decisions(finding.key)),
-        "at": finding.at.isoformat(timespec="seconds"),
-    }
-    if with_texts:
-        who = Principal(finding.principal, finding.person, finding.tenant)
-        line["texts"] = newest_texts(store.history(who, limit=_TEXTS).turns, _TEXTS)
-    return line
-
-
-def _write_json(out: IO[str], lines: Iterator[dict[str, Any]]) -> int:
-    count = 0
-    for line in lines:
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        count += 1
-    return count
-
-
-def _write_csv(out: IO[str], lines: Iterator[dict[str, Any]], with_texts: bool) -> int:
-    names = ["tenant", "principal", "person", "outcome", "categories", "scores", "reason", "prompts", "decisions", "at"]
-    table = csv.writer(out)
-    table.writerow(names := [*names, *(["texts"] if with_texts else [])])
-    count = 0
-    for line in lines:
-        table.writerow([_cell(line[name]) for name in names])
-        count += 1
-    return count
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = " ".join(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    # Names of people are theirs to choose, and a spreadsheet runs a cell that begins like a formula.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def describe(totals: Totals, *, seconds: float, policy: Policy) -> Sequence[tuple[str, str]]:

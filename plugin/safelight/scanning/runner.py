@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from ..backends.litellm_chat import Chat, ChatAnswer
 from ..backends.problems import JUDGE_AUTH, JUDGE_RETIRED, problem_of
 from ..course import NOTABLE
-from ..instructions import UnreadableAnswer
+from ..screens.counted_calls import CountedCalls
 from ..store.scans import ASKED, Finding
 from ..verdict import Outcome
+from .answers import added, flaw, read, shares, with_share
+from .books import is_exhausted
 from .budget import Budget, Stop
 from .codes import Found
 from .crowd import SETTLED, Crowd, Member, Page
 from .ledger import Ledger
 from .pace import Pace
-from .questions import Design, Packed, Question
+from .questions import Design, Packed, PackedQuestion, Question
 
 _MAY_PASS = (Outcome.UNREACHABLE, Outcome.TIMEOUT)
 _HOPELESS_IN_A_ROW = 10
@@ -42,7 +44,8 @@ class Runner:
         served: The names of models whose answers count.
         concurrency: Calls on their way at a time.
         pace: How fast.
-        budget: What may be spent.
+        budget: What this scan may spend.
+        calls: Notes each call, and knows whether the day's money is spent.
         tries: Calls about one person until an overloaded provider counts as failed.
         recheck: The share of people found clear among many who are asked about alone as well.
         clock: The time now.
@@ -61,6 +64,7 @@ class Runner:
         concurrency: int = 8,
         pace: Pace,
         budget: Budget,
+        calls: CountedCalls,
         tries: int = 5,
         recheck: float = 0.02,
         clock: Callable[[], datetime],
@@ -75,6 +79,7 @@ class Runner:
         self._concurrency = concurrency
         self._pace = pace
         self._budget = budget
+        self._calls = calls
         self._tries = tries
         self._recheck = recheck
         self._clock = clock
@@ -120,80 +125,107 @@ class Runner:
     async def _work(self, queue: asyncio.Queue[Sequence[Member] | None]) -> None:
         while (pack := await queue.get()) is not None:
             # What was queued before a stop is let go: nothing about it is written yet.
-            if await self._may_ask():
-                await (self._ask_alone(pack[0]) if self._packed is None else self._ask_packed(self._packed, pack))
+            if self._stop.is_set():
+                continue
+            if await (self._ask_alone(pack[0]) if self._packed is None else self._ask_packed(self._packed, pack)):
                 self._progress(len(pack))
 
-    async def _may_ask(self) -> bool:
+    async def _take(self, question: Question) -> float | None:
+        """Return what is set aside for a call, or None if none may be made."""
         if self._stop.is_set() or not await self._pace.turn(self._stop):
-            return False
-        if not self._budget.take():
+            return None
+        if await is_exhausted(self._calls):
+            self.stop(Stop.SPENDING)
+            return None
+        taken = await self._budget.take(len(question.system) + len(question.user), question.max_tokens)
+        if taken is not None and self._stop.is_set():
+            await self._budget.came(taken, None, is_free=True)
+            return None
+        if taken is None and not self._stop.is_set():
+            self.trouble = self._budget.trouble
             self.stop(Stop.BUDGET)
+        return taken
+
+    async def _ask_alone(self, member: Member) -> bool:
+        question = self._alone.question(member.history, now=self._clock())
+        taken = await self._take(question)
+        if taken is None:
             return False
+        await self._ledger.write(member.finding(ASKED, at=self._clock()))
+        await self._ledger.write(self._finding(member, question, await self._ask(question, taken)))
         return True
 
-    async def _ask_alone(self, member: Member) -> None:
-        question = self._alone.question(member.history, now=self._clock())
-        await self._ledger.write(member.finding(ASKED, at=self._clock()))
-        await self._ledger.write(self._finding(member, question, await self._ask(question)))
-
-    async def _ask_packed(self, packed: Packed, pack: Sequence[Member]) -> None:
+    async def _ask_packed(self, packed: Packed, pack: Sequence[Member]) -> bool:
         asked = packed.question([member.history for member in pack], now=self._clock())
+        taken = await self._take(asked.question)
+        if taken is None:
+            return False
         await self._ledger.write(*(member.finding(ASKED, at=self._clock()) for member in pack))
-        answer = await self._ask(asked.question)
-        shares = _shares(answer, len(pack))
+        answer = await self._ask(asked.question, taken)
+        await self._settle(asked, pack, answer)
+        return True
+
+    async def _settle(self, asked: PackedQuestion, pack: Sequence[Member], answer: ChatAnswer) -> None:
+        parts = shares(answer, len(pack))
         if answer.outcome is Outcome.RESTRICTED or answer.outcome in _MAY_PASS:
             # Who it was is not known. Sending the gravest again, to find out, is not done: a person looks at all.
             reason = f"{answer.reason}_in_pack" if answer.outcome is Outcome.RESTRICTED else answer.reason
             self._watch(answer.outcome, reason)
             failed = (member.finding(answer.outcome, at=self._clock(), reason=reason) for member in pack)
-            await self._ledger.write(*map(_with_share, failed, shares))
+            await self._ledger.write(*map(with_share, failed, parts))
             return
         usable = answer.outcome is Outcome.OK and answer.model in self._served
         found: Sequence[Found | None] = asked.read(answer.text) if usable else [None] * len(pack)
         settled, again = [], []
-        for member, one, share in zip(pack, found, shares, strict=True):
+        for member, one, share in zip(pack, found, parts, strict=True):
             is_clear = one is not None and not one.scores and member.risk < NOTABLE
             if is_clear and random.random() >= self._recheck:  # noqa: S311 - a sample, no secret
-                settled.append(_with_share(member.finding(Outcome.OK, at=self._clock(), reason="clear"), share))
+                settled.append(with_share(member.finding(Outcome.OK, at=self._clock(), reason="clear"), share))
             else:
-                settled.append(_with_share(member.finding(ASKED, at=self._clock()), share))
+                settled.append(with_share(member.finding(ASKED, at=self._clock()), share))
                 again.append(member)
         await self._ledger.write(*settled)
         for member in again:
             await self._confirm(member)
 
     async def _confirm(self, member: Member) -> None:
-        if await self._may_ask():
-            question = self._alone.question(member.history, now=self._clock())
-            await self._ledger.write(self._finding(member, question, await self._ask(question)))
+        question = self._alone.question(member.history, now=self._clock())
+        taken = await self._take(question)
+        if taken is not None:
+            await self._ledger.write(self._finding(member, question, await self._ask(question, taken)))
         else:
             # Not clear, and not confirmed: it must not be taken for either.
             await self._ledger.write(member.finding(Outcome.FAILED, at=self._clock(), reason="not_confirmed"))
 
-    async def _ask(self, question: Question) -> ChatAnswer:
+    async def _ask(self, question: Question, taken: float) -> ChatAnswer:
         spent = ChatAnswer(Outcome.FAILED)
         for attempt in range(1, self._tries + 1):
-            answer = ChatAnswer(Outcome.FAILED)
-            try:
-                answer = await self._chat.ask(
-                    question.messages,
-                    schema=question.schema,
-                    max_tokens=question.max_tokens,
-                    top_logprobs=question.top_logprobs,
-                    flaw=None if question.top_logprobs else _flaw(question),
-                )
-            finally:
-                self._budget.came(answer.cost_usd)
+            answer = await self._call(question, taken)
             self._pace.spent(answer.tokens_in + answer.tokens_out)
-            spent = _added(spent, answer)
+            spent = added(spent, answer)
             if answer.outcome not in _MAY_PASS:
                 self._pace.answered()
                 break
             self._pace.overloaded(answer.retry_after_s)
-            if attempt == self._tries or not await self._may_ask():
+            if attempt == self._tries or (again := await self._take(question)) is None:
                 break
+            taken = again
         return spent
+
+    async def _call(self, question: Question, taken: float) -> ChatAnswer:
+        asking = self._chat.ask(
+            question.messages,
+            schema=question.schema,
+            max_tokens=question.max_tokens,
+            top_logprobs=question.top_logprobs,
+            flaw=None if question.top_logprobs else partial(flaw, question),
+        )
+        answered = await self._calls.make(asking)
+        answer = answered.answer
+        await self._calls.note(answered, answer.outcome, answer.reason)
+        is_free = answer.outcome in (Outcome.UNREACHABLE, Outcome.FAILED)
+        await self._budget.came(taken, answer.cost_usd, is_free=is_free)
+        return answer
 
     def _watch(self, outcome: Outcome, reason: str) -> None:
         """Stop where every further question would only fail as well."""
@@ -223,59 +255,5 @@ class Runner:
         )
 
 
-def read(question: Question, answer: ChatAnswer, *, served: frozenset[str]) -> tuple[Outcome, Found]:
-    """Return what an answer says about the one person of a question, or how it failed."""
-    if answer.outcome is not Outcome.OK:
-        return answer.outcome, Found({}, answer.reason)
-    if answer.model not in served:
-        return Outcome.FAILED, Found({}, "served_model_mismatch")
-    try:
-        return Outcome.OK, question.read(answer.text, answer.first_token)
-    except UnreadableAnswer as error:
-        return Outcome.UNPARSABLE, Found({}, error.code)
-
-
 def _next(pages: Iterator[Page]) -> Page | None:
     return next(pages, None)
-
-
-def _flaw(question: Question) -> Callable[[str], str]:
-    def flaw(text: str) -> str:
-        try:
-            question.read(text, {})
-        except UnreadableAnswer as error:
-            return error.code
-        return ""
-
-    return flaw
-
-
-def _added(spent: ChatAnswer, answer: ChatAnswer) -> ChatAnswer:
-    costs = [cost for cost in (spent.cost_usd, answer.cost_usd) if cost is not None]
-    return replace(
-        answer,
-        tokens_in=spent.tokens_in + answer.tokens_in,
-        tokens_out=spent.tokens_out + answer.tokens_out,
-        cost_usd=sum(costs) if costs else None,
-    )
-
-
-def _shares(answer: ChatAnswer, count: int) -> list[ChatAnswer]:
-    """Divide what a call cost among people, so that the sums stay exact."""
-
-    def part(whole: int, place: int) -> int:
-        return whole // count + (place < whole % count)
-
-    cost = None if answer.cost_usd is None else answer.cost_usd / count
-    return [
-        replace(
-            answer, tokens_in=part(answer.tokens_in, place), tokens_out=part(answer.tokens_out, place), cost_usd=cost
-        )
-        for place in range(count)
-    ]
-
-
-def _with_share(finding: Finding, share: ChatAnswer) -> Finding:
-    return replace(
-        finding, model=share.model, tokens_in=share.tokens_in, tokens_out=share.tokens_out, cost_usd=share.cost_usd
-    )

@@ -10,13 +10,16 @@ import pytest
 from safelight.errors import ConfigError
 from safelight.policy import Policy
 from safelight.scanning.batch import BatchScan, check_batch
+from safelight.scanning.books import scan_calls
 from safelight.scanning.budget import Stop
 from safelight.scanning.crowd import Crowd
 from safelight.scanning.plan import DesignName, Plan
 from safelight.scanning.provider_batches import ProviderBatches
+from safelight.spending import Spending
+from safelight.store.calls import Calls
 from safelight.store.scans import ASKED, Finding, Scans
 from safelight.store.sqlite import SQLiteStore
-from scan_crowd import NOW, code_for, crowd, name, populate
+from scan_crowd import NOW, Someone, code_for, crowd, name, populate
 from scripted_batches import Row, ScriptedBatches, chat_row, failed_row
 
 POLICY = Policy.default()
@@ -33,6 +36,7 @@ class Sweep:
 
     def __init__(self, store: SQLiteStore, server: ScriptedBatches) -> None:
         self.store, self.server, self.scans = store, server, Scans(store)
+        self.spending: Spending | None = None
         self.scans.begin(PLAN.settings(POLICY), at=NOW)
 
     def process(self, size: int = 10) -> BatchScan:
@@ -46,6 +50,7 @@ class Sweep:
             design=design,
             batches=ProviderBatches(PLAN.model, api_base=self.server.url, api_key="test-key"),
             served=frozenset({"gpt-5-nano"}),
+            calls=scan_calls(self.spending, model=PLAN.model, clock=lambda: NOW),
             size=size,
             poll_s=0.01,
             clock=lambda: NOW,
@@ -79,6 +84,18 @@ async def test_everybody_is_asked_about_in_batches_at_batch_prices(sweep: Sweep)
     assert {person for person, finding in sweep.found.items() if finding.scores} == {name(3), name(20)}
     # LiteLLM's table: 0.05 and 0.40 dollars a million, and half of it in a batch.
     assert sweep.found[name(0)].cost_usd == pytest.approx((400 * 0.05e-6 + 2 * 0.40e-6) / 2)
+
+
+async def test_answers_are_in_the_books_and_a_reached_limit_sends_no_further_batch(sweep: Sweep) -> None:
+    sweep.spending = Spending(Calls(sweep.store), usd_per_day=1e-9, clock=lambda: NOW)
+    scan = sweep.process(size=25)
+    assert await scan.run() is Stop.DONE
+    (booked,) = Calls(sweep.store).totals(since=NOW)
+    assert (booked.calls, booked.purpose) == (25, "scan")
+    assert booked.cost_usd == pytest.approx(sum(finding.cost_usd or 0 for finding in sweep.found.values()))
+    populate(sweep.store, [Someone("later")], now=NOW)
+    assert await sweep.process().run() is Stop.SPENDING
+    assert len(sweep.server.batches) == 1
 
 
 async def test_a_line_is_asked_as_the_provider_wants_it(sweep: Sweep) -> None:

@@ -14,7 +14,8 @@ from fakes import sentinel_policy
 from safelight.errors import ConfigError
 from safelight.policy import Policy
 from safelight.rules import EnforcementRule
-from safelight.scanning.report import blocking, describe, reached, to_review, total, write_review
+from safelight.scanning.report import blocking, describe, reached, to_review, total
+from safelight.scanning.review import check_review, write_review
 from safelight.store.scans import ASKED, Finding, Scan, Scans
 from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Outcome
@@ -141,6 +142,37 @@ def test_texts_are_the_newest_requests(store: SQLiteStore, tmp_path: Path) -> No
     line = json.loads(review(store, tmp_path / "review.jsonl", with_texts=True))
     assert line["texts"] == [{"prompt": "zorblax soup"}, {"prompt": "tea"}]
     assert line["person"] == '=HYPERLINK("x")'
+
+
+@pytest.mark.parametrize("blank", ["\n", " ", "\u00a0", "\u200b", "\ufeff"])
+def test_blanks_before_a_formula_do_not_let_it_run(store: SQLiteStore, tmp_path: Path, blank: str) -> None:
+    found = [finding(f"{blank}{sign}1", sentinel=0.9) for sign in ("=", "+", "-", "@", "＝")]
+    write_review(tmp_path / "review.csv", found, store=store, policy=POLICY)
+    with (tmp_path / "review.csv").open(encoding="utf-8", newline="") as file:
+        assert all(row["person"].startswith("'") for row in csv.DictReader(file))
+
+
+def test_a_list_in_place_of_an_open_file_is_closed_to_others_and_a_link_is_not_followed(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    file, link = tmp_path / "review.csv", tmp_path / "link.csv"
+    file.write_text("tea " * 999, "utf-8")
+    file.chmod(0o666)
+    assert review(store, file).startswith("tenant,")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "tea" not in file.read_text("utf-8")
+    link.symlink_to(file)
+    with pytest.raises(ConfigError, match="cannot write"):
+        write_review(link, [], store=store, policy=POLICY)
+
+
+def test_looking_whether_a_list_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    old = tmp_path / "old.csv"
+    old.write_text("tea", "utf-8")
+    check_review(old)
+    check_review(tmp_path / "new.csv")
+    assert old.read_text("utf-8") == "tea"
+    assert list(tmp_path.iterdir()) == [old]
 
 
 def test_a_list_that_cannot_be_written_is_said_so(store: SQLiteStore, tmp_path: Path) -> None:

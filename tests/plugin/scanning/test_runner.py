@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
 from safelight.backends.litellm_chat import ChatAnswer
 from safelight.policy import Policy
+from safelight.scanning.books import scan_calls
 from safelight.scanning.budget import Budget, Stop
 from safelight.scanning.crowd import Crowd
 from safelight.scanning.ledger import Ledger
 from safelight.scanning.pace import Pace
 from safelight.scanning.plan import DesignName, Plan
 from safelight.scanning.runner import Runner
+from safelight.spending import Spending
+from safelight.store.calls import Calls
 from safelight.store.scans import ASKED, Finding, Scan, Scans
 from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Outcome
@@ -85,6 +89,7 @@ class Sweep:
         self.chat = FakeChat(answer)
         self.ended: Stop | None = None
         self.runner: Runner | None = None
+        self.spending: Spending | None = None
         self.done = 0
 
     async def run(self, *, budget: Budget | None = None, tries: int = 2, **again: Any) -> Mapping[str, Finding]:
@@ -99,6 +104,7 @@ class Sweep:
             concurrency=4,
             pace=Pace(first_pause_s=0.001, longest_pause_s=0.002),
             budget=budget or Budget(),
+            calls=scan_calls(self.spending, model="fake/fake-1", clock=lambda: NOW),
             tries=tries,
             recheck=0.0,
             clock=lambda: NOW,
@@ -229,15 +235,60 @@ async def test_a_provider_that_fails_again_and_again_is_left_alone(store: SQLite
     assert len(found) <= most
 
 
-async def test_the_budget_is_not_passed(store: SQLiteStore) -> None:
+@pytest.mark.parametrize("prices", [None, (0.1, 0.4), (0.01, 0.04), (10.0, 40.0)])
+async def test_the_budget_is_not_passed(store: SQLiteStore, prices: tuple[float, float] | None) -> None:
     populate(store, crowd(100), now=NOW)
     sweep = Sweep(store)
-    found = await sweep.run(budget=Budget(0.0006))
+    # Twenty calls; of the estimates one is about right, one too low, and one too high for the budget's beginning.
+    found = await sweep.run(budget=Budget(0.0006, usd_per_million=prices))
     assert sweep.ended is Stop.BUDGET
-    # Until the first answer nobody knows what a call costs, so four are on their way by then.
-    assert 15 <= len(found) <= 20
+    assert len(found) <= 20
+    assert len(found) >= 15 or prices == (10.0, 40.0)
     assert sum(finding.cost_usd or 0 for finding in found.values()) <= 0.00060001
     assert len(await sweep.run()) == 100
+
+
+async def test_a_budget_that_is_too_small_for_one_call_asks_nobody(store: SQLiteStore) -> None:
+    populate(store, crowd(5), now=NOW)
+    sweep = Sweep(store)
+    assert await sweep.run(budget=Budget(1e-9, usd_per_million=(0.1, 0.4))) == {}
+    assert sweep.ended is Stop.BUDGET
+    assert sweep.runner is not None and "--budget-usd" in sweep.runner.trouble
+    assert sweep.chat.calls == []
+
+
+async def test_while_no_price_is_known_one_call_at_a_time_is_let_through(store: SQLiteStore) -> None:
+    populate(store, crowd(5), now=NOW)
+    sweep = Sweep(store)
+    assert len(await sweep.run(budget=Budget(1e-9))) == 1
+
+
+async def test_every_call_is_in_the_books_also_one_that_failed_or_was_given_up(store: SQLiteStore) -> None:
+    populate(store, crowd(4), now=NOW)
+    sweep = Sweep(store, fails(Outcome.FAILED, "blocked_other"))
+    sweep.spending = Spending(Calls(store), clock=lambda: NOW)
+    await sweep.run()
+
+    def break_off() -> None:
+        raise asyncio.CancelledError
+
+    sweep.chat.before = break_off
+    with suppress(asyncio.CancelledError):
+        await sweep.run(retry_failed=True)
+    (booked,) = Calls(store).totals(since=NOW)
+    assert booked.calls == len(sweep.chat.calls) > 4
+
+
+async def test_the_days_limit_ends_a_scan_which_goes_on_when_there_is_money(store: SQLiteStore) -> None:
+    populate(store, crowd(50), now=NOW)
+    sweep = Sweep(store)
+    purse = Spending(Calls(store), usd_per_day=0.0003, clock=lambda: NOW)
+    sweep.spending = purse
+    assert 10 <= len(await sweep.run()) <= 14
+    assert sweep.ended is Stop.SPENDING
+    sweep.spending = None
+    assert len(await sweep.run()) == 50
+    assert set(sweep.chat.times.values()) == {1}
 
 
 async def test_the_cascade_leaves_quiet_people_to_the_local_screens_and_says_so(store: SQLiteStore) -> None:
