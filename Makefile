@@ -25,8 +25,9 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/safelight demo
 
+# Two at a time, a file to one of them: many tests wait for servers and databases, and a module shares its own.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
