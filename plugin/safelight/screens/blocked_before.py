@@ -1,8 +1,9 @@
 """Prompts whose pictures were blocked before, for anybody in the tenant.
 
-What is covered: the same words in another order, spacing, case, weighting or disguise (see ``likeness``), with any
-negative prompt, for as long as the policy's enforcement remembers them.
-What is not covered: any other wording; that is for the screens after this one.
+What is covered: the same words in another order, case or weighting (see ``likeness``), or in a disguise that leaves one
+reading of them (see ``normalise``), with any negative prompt, for as long as the policy's enforcement remembers them.
+What is not covered: any other wording, one word fewer included, and disguises with several readings, as a word whose
+letters are spaced after a lone article; that is for the screens after this one.
 """
 
 from __future__ import annotations
