@@ -6,9 +6,10 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from .creation import Admission, Creation, Picture
+from .creation import Admission, Creation, Picture, Reservation
 from .encoding import Encoded
 from .errors import ScreeningUnavailable
 from .generators import Generator, Progress
@@ -46,9 +47,26 @@ class BlockingGuard:
         """See :meth:`Guard.inspect`."""
         return self._wait(self.guard.inspect(admission, items))
 
-    def abandon(self, admission: Admission) -> None:
+    def abandon(self, given: Admission | Reservation) -> None:
         """See :meth:`Guard.abandon`."""
-        self._wait(self.guard.abandon(admission))
+        self._wait(self.guard.abandon(given))
+
+    def reserve(self, request: GenerationRequest) -> Reservation:
+        """See :meth:`Guard.reserve`."""
+        return self._wait(self.guard.reserve(request))
+
+    def start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Have one of the guard's coroutines run beside the caller, and return its future.
+
+        Cancelling that cancels the work.
+
+        Raises:
+            ScreeningUnavailable: If this guard's thread has ended.
+        """
+        if not self._thread.is_alive():
+            work.close()
+            raise ScreeningUnavailable("this guard's thread has ended, or belongs to the process before a fork")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def create(
         self,
@@ -66,10 +84,7 @@ class BlockingGuard:
         self._end()
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
-        if not self._thread.is_alive():
-            work.close()
-            raise ScreeningUnavailable("this guard's thread has ended, or belongs to the process before a fork")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self.start(work)
         try:
             return future.result()
         except BaseException:

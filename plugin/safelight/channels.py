@@ -1,163 +1,255 @@
-"""Reads a pipeline's call as it was ruled in ``channel_table``: texts to judge, the rest to pass on or to refuse."""
+"""Reads a pipeline's call as it was ruled in ``channel_table``: what to judge, what to pass on, what to refuse."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Number
+from types import MappingProxyType
 from typing import Any
 
-from .channel_table import ATTENTION, NUMBERS, TEXTS, Ruling, Treatment, ruling
+from PIL import Image
+
+from .call_texts import read_texts
+from .channel_table import (
+    ATTENTION,
+    EMBEDDINGS,
+    LATENTS,
+    NUMBERS,
+    PICTURES,
+    SWITCHED_OFF,
+    TEXTS,
+    Ruling,
+    Treatment,
+    paired_pictures,
+    ruling,
+)
+from .dropin.input_pictures import InputPictures, PictureReader, is_sealed, plain_copy, unsealed
 from .errors import InvalidRequest, UnjudgedChannel
 
 __all__ = ["Call", "Ruling", "Treatment", "read_call", "ruling"]
 
+Texts = Mapping[str, str]
+
 _UNKNOWN = "Safelight does not know this parameter, so nobody judges what it carries; leave it out"
+_OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+_FOR_A_PROMPT = (
+    "prompt_embeds",
+    "prompt_embeds_t5",
+    "prompt_embeds_qwen",
+    "encoder_hidden_states",
+    "image_embeds",
+    "image_embeddings",
+)
+"""Embeddings that stand in the prompt's place, and so count the prompts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Call:
     """A pipeline call whose every parameter was ruled on.
 
     Args:
-        texts: For each prompt of the batch, channel name to text.
+        texts: For each prompt of the batch, channel name to text, without the blank ones: all that is to be judged.
+            The texts that sealed latents were made from stand among them, as ``image.prompt`` for example.
+        pictures: For each prompt, parameter to its input pictures in RGB, as the pipeline will see them.
         batched: Whether the prompt was given as a list.
         pictures_each: ``num_images_per_prompt``.
-        output_type: ``pil``, ``np`` or ``pt``.
+        output_type: ``pil``, ``np``, ``pt`` or ``latent``.
         return_dict: Whether an output object is wanted, rather than a tuple.
-        arguments: Everything to pass on, by name, but for the texts, ``output_type`` and ``return_dict``.
+        arguments: Everything to pass on, by name, but for the texts, ``output_type``, ``return_dict`` and the callback.
+            Sealed tensors are plain here; pictures and tensors are copies, which the caller cannot change any more.
+        callback: The step callback, as it was given.
+        callback_tensors: The tensors that it is to be handed, by name.
+        columns: The texts to pass on: channel name to one text a prompt.
+        paired: The picture parameters of which entry k belongs to prompt k.
     """
 
-    texts: tuple[Mapping[str, str], ...]
+    texts: tuple[Texts, ...]
+    pictures: tuple[Mapping[str, tuple[Image.Image, ...]], ...]
     batched: bool
     pictures_each: int
     output_type: str
     return_dict: bool
     arguments: Mapping[str, Any]
+    callback: Callable[..., Any] | None
+    callback_tensors: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]]
+    paired: frozenset[str]
 
     def arguments_for(self, places: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments for a part of the batch, with texts and generators of those places only."""
-        names = dict.fromkeys(name for place in places for name in self.texts[place])
+        """Return the arguments for a part of the batch: what belongs to single prompts is picked, all else is whole."""
         chosen: dict[str, Any] = dict(self.arguments)
-        for name in names:
-            values = [self.texts[place].get(name, "") for place in places]
+        for name, column in self.columns.items():
+            values = [column[place] for place in places]
             chosen[name] = values if self.batched else values[0]
-        generators = chosen.get("generator")
-        if isinstance(generators, list) and len(generators) == len(self.texts) * self.pictures_each:
-            each = self.pictures_each
-            chosen["generator"] = [generators[place * each + k] for place in places for k in range(each)]
+        count, each = len(self.texts), self.pictures_each
+        if list(places) == list(range(count)):
+            return chosen
+        rows = {count: list(places), count * each: [place * each + k for place in places for k in range(each)]}
+        for name in self.paired | EMBEDDINGS | LATENTS | {"generator"}:
+            # An adapter's embeddings are one tensor an adapter, whatever the number of prompts.
+            if name in chosen and "ip_adapter" not in name:
+                chosen[name] = _rows_of(chosen[name], rows)
         return chosen
 
 
-def read_call(arguments: Mapping[str, Any]) -> Call:
+def read_call(arguments: Mapping[str, Any], *, allow: Collection[str] = (), pipe: Any = None) -> Call:
     """Rule on every argument of a pipeline call.
 
     Args:
         arguments: By name, without ``self``. A value of None counts as not given.
+        allow: What may be passed on unread: ``embeddings``, ``latents``. (``callbacks`` concerns who calls them.)
+        pipe: The pipeline, where it is at hand. Without it every input picture belongs to every prompt.
 
     Raises:
         UnjudgedChannel: If one would reach the generator, or leave it, without being judged; it is named.
-        InvalidRequest: If the texts are missing or do not fit together.
+        InvalidRequest: If the texts are missing or do not fit together, or a picture cannot be read.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
-    texts, batched = _texts({name: given.pop(name) for name in TEXTS if name in given})
     output_type = given.pop("output_type", "pil")
-    if output_type not in ("pil", "np", "pt"):
-        raise UnjudgedChannel(
-            "output_type", f"{output_type!r} would leave without being looked at; use 'pil', 'np' or 'pt'"
-        )
-    return_dict = bool(given.pop("return_dict", True))
-    callback = _callback(given)
-    for name, value in given.items():
-        _check(name, value)
-    pictures_each = given.get("num_images_per_prompt", 1)
-    if not isinstance(pictures_each, int) or pictures_each < 1:
-        raise InvalidRequest("num_images_per_prompt", f"must be a whole number of at least 1, not {pictures_each!r}")
-    if callback is not None:
-        given |= {"callback_on_step_end": callback, "callback_on_step_end_tensor_inputs": []}
-    return Call(texts, batched, pictures_each, output_type, return_dict, given)
+    if not isinstance(output_type, str) or output_type not in _OUTPUT_TYPES:
+        raise UnjudgedChannel("output_type", "would leave in a form that nobody looks at; use 'pil', 'np' or 'pt'")
+    return_dict = given.pop("return_dict", True)
+    if not isinstance(return_dict, int):
+        raise InvalidRequest("return_dict", f"must be True or False, not {type(return_dict).__name__}")
+    callback, callback_tensors = _callback(given)
+    strings = {name: given.pop(name) for name in TEXTS if name in given}
+    passed, pictures, origins = _passed(given, allow, pipe)
+    texts = read_texts(strings, embedded=_embedded(passed))
+    each = passed.get("num_images_per_prompt", 1)
+    if not isinstance(each, int) or each < 1:
+        raise InvalidRequest("num_images_per_prompt", f"must be a whole number of at least 1, not {each!r}")
+    paired = paired_pictures(pipe)
+    return Call(
+        texts=texts.judged(origins),
+        # The rows of pictures and prompts are repeated in different orders, so with several each belongs to all.
+        pictures=_by_prompt(pictures, texts.count, paired if each == 1 else ()),
+        batched=texts.batched,
+        pictures_each=each,
+        output_type=str(output_type),
+        return_dict=bool(return_dict),
+        arguments=MappingProxyType(passed),
+        callback=callback,
+        callback_tensors=callback_tensors,
+        columns=texts.columns,
+        paired=paired,
+    )
 
 
-def _texts(given: Mapping[str, Any]) -> tuple[tuple[Mapping[str, str], ...], bool]:
-    prompt = given.get("prompt")
-    if prompt is None:
-        raise InvalidRequest("prompt", "a guarded pipeline needs the text of the prompt")
-    batched = not isinstance(prompt, str)
-    if batched and not isinstance(prompt, list | tuple):
-        raise InvalidRequest("prompt", f"must be a text or a list of texts, not {type(prompt).__name__}")
-    count = len(prompt) if batched else 1
-    columns: dict[str, Sequence[str]] = {}
-    # Plain strings from here on: a subclass could answer a screen and the model differently.
-    given = {name: _plain(value) for name, value in given.items()}
+def _passed(
+    given: Mapping[str, Any], allow: Collection[str], pipe: Any
+) -> tuple[dict[str, Any], dict[str, InputPictures], dict[str, tuple[Texts, ...]]]:
+    """Return what is passed on, the pictures among it, and by parameter the texts that sealed latents come from."""
+    passed: dict[str, Any] = {}
+    pictures: dict[str, InputPictures] = {}
+    origins: dict[str, tuple[Texts, ...]] = {}
+    channels = getattr(getattr(getattr(pipe, "vae", None), "config", None), "latent_channels", None)
     for name, value in given.items():
-        if isinstance(value, str):
-            columns[name] = [value] * count
-        elif isinstance(value, list | tuple) and all(isinstance(text, str) for text in value):
-            if not batched and name != "prompt":
-                raise InvalidRequest(name, "is a list, but the prompt is a single text; give both the same form")
-            columns[name] = value
+        if name in PICTURES:
+            pictures[name] = PictureReader(name, latents="latents" in allow, latent_channels=channels).read(value)
+            passed[name], origins[name] = pictures[name].passed, pictures[name].origins
+        elif name in EMBEDDINGS | LATENTS:
+            found: list[Texts] = []
+            passed[name] = _tensors(name, value, allow, found)
+            origins[name] = tuple(found)
         else:
-            raise InvalidRequest(name, f"must be a text or a list of texts, not {type(value).__name__}")
-        if len(columns[name]) != count:
-            raise InvalidRequest(name, f"has {len(columns[name])} texts for {count} prompts")
-    if not count:
-        raise InvalidRequest("prompt", "is an empty list")
-    return tuple({name: column[place] for name, column in columns.items()} for place in range(count)), batched
+            passed[name] = _checked(name, value)
+    return passed, pictures, origins
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return str.__str__(value)[:]
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+def _by_prompt(
+    pictures: Mapping[str, InputPictures], count: int, paired: Collection[str]
+) -> tuple[Mapping[str, tuple[Image.Image, ...]], ...]:
+    found: list[dict[str, tuple[Image.Image, ...]]] = [{} for _ in range(count)]
+    for name, value in pictures.items():
+        one_each = name in paired and len(value.items) == count
+        together = tuple(image for item in value.items for image in item)
+        for place, of_prompt in enumerate(found):
+            images = value.items[place] if one_each else together
+            if images:
+                of_prompt[name] = images
+    return tuple(found)
 
 
-def _check(name: str, value: Any) -> None:
-    if name in NUMBERS:
-        if not _is_numeric(value):
-            raise InvalidRequest(name, f"must be a number or a list of numbers, not {type(value).__name__}")
-    elif name in ATTENTION:
-        if not isinstance(value, dict) or set(value) - {"scale"} or not _is_numeric(list(value.values())):
-            raise UnjudgedChannel(name, "only {'scale': number} can be passed through a guarded pipeline")
-    elif name == "generator":
-        _check_generator(value)
-    else:
-        # All that is passed on in another form was taken out before.
-        ruled = ruling(name)
+def _tensors(name: str, value: Any, allow: Collection[str], origins: list[Texts]) -> Any:
+    """Return copies of tensors that may be passed on unread; the texts of sealed ones are added to ``origins``."""
+    if isinstance(value, list | tuple) and value:
+        return [_tensors(name, item, allow, origins) for item in value]
+    if is_sealed(value):
+        if name not in LATENTS:
+            raise UnjudgedChannel(name, "cannot be latents of a guarded pipeline")
+        plain, texts = unsealed(value)
+        origins += texts
+        return plain
+    ruled = ruling(name)
+    if ruled is None or ruled.allowed_by not in allow:
         raise UnjudgedChannel(name, _UNKNOWN if ruled is None else ruled.note)
+    return plain_copy(name, value)
 
 
-def _check_generator(value: Any) -> None:
+def _embedded(passed: Mapping[str, Any]) -> int | None:
+    """Return how many prompts are given as embeddings, or None where none are."""
+    value = next((passed[name] for name in _FOR_A_PROMPT if name in passed), None)
+    if value is None:
+        return None
+    return len(value) if isinstance(value, list) else int(value.shape[0])
+
+
+def _rows_of(value: Any, rows: Mapping[int, list[int]]) -> Any:
+    """Return the given rows of a list or tensor that has as many as one of the keys says; anything else as it is."""
+    if isinstance(value, list):
+        chosen = rows.get(len(value))
+        return value if chosen is None else [value[row] for row in chosen]
+    chosen = rows.get(value.shape[0]) if getattr(value, "ndim", 0) else None
+    return value if chosen is None else value[chosen]
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return a value that carries nothing, in lists that nobody else holds, or raise."""
+    if name in NUMBERS:
+        return _numbers(name, value)
+    if name in ATTENTION:
+        if not isinstance(value, dict) or set(value) - {"scale"}:
+            raise UnjudgedChannel(name, "only {'scale': number} can be passed through a guarded pipeline")
+        return {key: _numbers(name, number) for key, number in value.items()}
+    if name in SWITCHED_OFF and value is False:
+        return value
+    if name == "generator":
+        return _generators(value)
+    # All that is passed on in another form was taken out before.
+    ruled = ruling(name)
+    note = _UNKNOWN if ruled is None else ruled.note
+    raise UnjudgedChannel(name, f"must be {note}" if ruled and ruled.treatment is Treatment.PASSED else note)
+
+
+def _numbers(name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        numbers = [_numbers(name, item) for item in value]
+        return numbers if isinstance(value, list) else tuple(numbers)
+    if not isinstance(value, Number):
+        raise InvalidRequest(name, f"must be a number or a list of numbers, not {type(value).__name__}")
+    return value
+
+
+def _generators(value: Any) -> Any:
     # Imported here: torch is there whenever a pipeline is, and never for those who have none.
     from torch import Generator
 
-    each = value if isinstance(value, list) else [value]
+    each = list(value) if isinstance(value, list) else [value]
     # A subclass could answer with chosen noise: latents by another name.
     if not all(type(item) is Generator for item in each):
         raise UnjudgedChannel("generator", "must be a torch.Generator or a list of them")
+    return each if isinstance(value, list) else value
 
 
-def _is_numeric(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_numeric(item) for item in value)
-    return isinstance(value, Number)
-
-
-def _callback(given: dict[str, Any]) -> Callable[..., Any] | None:
-    """Take the step callback out, and return one that is handed no tensors and can hand none back."""
+def _callback(given: dict[str, Any]) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
+    """Take the step callback out, and return it with the names of the tensors that it asks for."""
     asked = given.pop("callback_on_step_end_tensor_inputs", ["latents"])
     callback = given.pop("callback_on_step_end", None)
-    if callback is None:
-        return None
-    if asked or hasattr(callback, "tensor_inputs") or not callable(callback):
-        raise UnjudgedChannel(
-            "callback_on_step_end_tensor_inputs",
-            "tensors of a half-made picture cannot be judged; pass [] and a plain function",
-        )
-
-    def without_tensors(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        answer = callback(pipe, step, timestep, {})
-        if answer:
-            raise UnjudgedChannel("callback_on_step_end", "must return None or {}; it may not change tensors")
-        return {}
-
-    return without_tensors
+    if callback is not None and not callable(callback):
+        raise InvalidRequest("callback_on_step_end", "must be a function")
+    # diffusers' own callbacks say themselves what they need.
+    asked = getattr(callback, "tensor_inputs", asked)
+    if not isinstance(asked, list | tuple) or not all(isinstance(name, str) for name in asked):
+        raise InvalidRequest("callback_on_step_end_tensor_inputs", "must be a list of names")
+    return callback, tuple(asked)

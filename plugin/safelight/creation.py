@@ -1,4 +1,4 @@
-"""What a conducted request comes to: an admission, then pictures, each with its ruling."""
+"""What a conducted request comes to: a reservation, an admission, then pictures, each with its ruling."""
 
 from __future__ import annotations
 
@@ -17,6 +17,21 @@ def gravest(decisions: Sequence[Decision]) -> Decision:
         decisions: At least one. The gravest category comes first, then the most severe action.
     """
     return max(decisions, key=lambda found: (found.reason is Reason.RESTRICTED, found.action.severity))
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A request whose turn is in the store, and that nobody has judged yet.
+
+    Args:
+        request: What is asked.
+        request_id: ``req_`` and 32 hexadecimal digits.
+        history: The person's turns before it, and their summary.
+    """
+
+    request: GenerationRequest
+    request_id: str
+    history: History
 
 
 @dataclass(frozen=True, slots=True)

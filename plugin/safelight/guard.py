@@ -21,7 +21,7 @@ from . import normalise
 from .asking import ask_screen
 from .backends.device_watch import DeviceWatch
 from .course import course_risk
-from .creation import Admission, Creation, Picture, gravest
+from .creation import Admission, Creation, Picture, Reservation, gravest
 from .encoding import Encoded, encode_raw, sha256_hex, shows_nothing
 from .errors import (
     ConfigError,
@@ -185,13 +185,29 @@ class Guard:
             ContentBlocked: If the policy blocks the prompt.
             ScreeningUnavailable: If a screen or the store failed.
         """
+        return await self.rule(await self.reserve(request))
+
+    async def reserve(self, request: GenerationRequest) -> Reservation:
+        """Put a request's turn into the store, so that a person's simultaneous requests see one another.
+
+        Whoever reserves must go on with :meth:`rule`, or :meth:`abandon` it.
+
+        Raises:
+            CoolDown: If too many of the principal's requests were blocked.
+            ScreeningUnavailable: If the store failed.
+        """
         await self._turn_away(request.principal)
         request_id = "req_" + secrets.token_hex(16)
         history = await self._in_store(
             lambda: self.store.reserve(request_id, request, at=self._clock(), limit=self.settings.history_turns)
         )
+        return Reservation(request, request_id, history)
+
+    async def rule(self, reservation: Reservation) -> Admission:
+        """Screen the prompt of a reserved request, rule, and record the ruling. Raises what :meth:`admit` does."""
+        request = reservation.request
         try:
-            decision = await self.judge_prompt(request, history, request_id=request_id)
+            decision = await self.judge_prompt(request, reservation.history, request_id=reservation.request_id)
             left = await self._record(decision, request)
             self._raise_unless_allowed(decision, left)
             # Once more: of many requests at once, the others may have used the attempts up while this one was judged.
@@ -199,9 +215,56 @@ class Guard:
         except ContentBlocked:
             raise
         except BaseException:
-            await asyncio.shield(self._close(request_id))
+            await asyncio.shield(self._close(reservation.request_id))
             raise
-        return Admission(request, decision, history, left)
+        return Admission(request, decision, reservation.history, left)
+
+    async def screen_inputs(self, reservation: Reservation, items: Sequence[Encoded]) -> tuple[Decision, ...]:
+        """Screen the pictures that a reserved request brings along, rule on each, and record the rulings.
+
+        Args:
+            reservation: The request.
+            items: Its input pictures, as the generator will see them.
+
+        Returns:
+            The rulings, all of which allow.
+
+        Raises:
+            ContentBlocked: If the policy blocks one of them.
+            ScreeningUnavailable: If a screen or the store failed.
+        """
+        request = reservation.request
+        try:
+            decisions = await self.judge_images(items, request, reservation.history, request_id=reservation.request_id)
+            left = [await self._record(decision, request) for decision in decisions]
+            blocked = [decision for decision in decisions if not decision.allows and not decision.is_fault]
+            if blocked:
+                raise ContentBlocked(gravest(blocked), left=left[-1])
+            for decision in decisions:
+                self._raise_unless_allowed(decision)
+        except ContentBlocked:
+            raise
+        except BaseException:
+            await asyncio.shield(self._close(reservation.request_id))
+            raise
+        return tuple(decisions)
+
+    async def preview(self, reservation: Reservation, items: Sequence[Encoded]) -> tuple[Decision | None, ...]:
+        """Look at half-made pictures: return for each the recorded ruling that blocks it, or None.
+
+        Nothing is released on the strength of a look that finds nothing, so that one is not recorded; nor is one that
+        failed: the finished picture is screened in any case.
+        """
+        decisions = await self.judge_images(
+            items, reservation.request, reservation.history, request_id=reservation.request_id
+        )
+        found = [
+            decision if decision.action is Action.BLOCK and not decision.is_fault else None for decision in decisions
+        ]
+        for decision in found:
+            if decision is not None:
+                await self._record(decision, reservation.request)
+        return tuple(found)
 
     async def judge_prompt(
         self, request: GenerationRequest, history: Sequence[Turn] = (), *, request_id: str = ""
@@ -293,9 +356,9 @@ class Guard:
             for place, item in enumerate(items)
         ]
 
-    async def abandon(self, admission: Admission) -> None:
-        """Settle an admitted request that ends without pictures, because its generation failed or was stopped."""
-        await self._close(admission.decision.request_id)
+    async def abandon(self, given: Admission | Reservation) -> None:
+        """Settle a request that ends without pictures, because its generation failed or was stopped."""
+        await self._close(given.request_id if isinstance(given, Reservation) else given.decision.request_id)
 
     async def _release(self, admission: Admission, decision: Decision, item: Encoded) -> Encoded:
         """Return the picture if the store holds the proof that it may leave. The one way out."""

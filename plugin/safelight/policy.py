@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,11 +13,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from .adapter_rule import AdapterRule, read_adapters
 from .category_rule import ALWAYS_BLOCKED, CategoryRule, PictureQuestions, StyleThresholds, read_category
 from .decision import Action, Decision, Reason
 from .disagreement import DisagreementRule, read_disagreement
 from .errors import ConfigError
-from .rules import CascadeRule, CourseRule, EnforcementRule, read_cascade, read_course, read_enforcement
+from .rules import (
+    CascadeRule,
+    CourseRule,
+    EnforcementRule,
+    GuidanceRule,
+    read_cascade,
+    read_course,
+    read_enforcement,
+    read_guidance,
+)
 from .toml_table import Table
 from .verdict import Category, Outcome, Stage, Verdict
 
@@ -70,6 +80,10 @@ class Policy:
     styles: Mapping[str, float] = field(default_factory=dict)
     """From which score on a picture counts as of a style, by the style's name."""
     disagreement: DisagreementRule = DisagreementRule()
+    adapters: AdapterRule = AdapterRule()
+    """Which LoRAs and textual inversions a guarded pipeline may make pictures with."""
+    guidance: GuidanceRule = GuidanceRule()
+    """What pictures are steered away from, where ``protect(pipe, guidance="safety")`` asks for it."""
 
     def may_skip(self, screen: str, verdicts: Iterable[Verdict], expected: Collection[str]) -> bool:
         """Return whether the policy's cascade lets a prompt screen be skipped on the evidence of the others.
@@ -293,8 +307,29 @@ class Policy:
         cascade = read_cascade(table.take("cascade", dict, {}))
         enforcement = read_enforcement(table.take("enforcement", dict, {}))
         disagreement = read_disagreement(table.take("disagreement", dict, {}))
+        adapters = read_adapters(table.take("adapters", dict, {}))
+        guidance = read_guidance(table.take("guidance", dict, {}), _titles_to_avoid(categories.values()))
         table.finish()
-        return cls(name, categories, outcomes, _hash(data), course, cascade, enforcement, styles, disagreement)
+        return cls(
+            name,
+            categories,
+            outcomes,
+            _hash(data),
+            course,
+            cascade,
+            enforcement,
+            styles,
+            disagreement,
+            adapters=adapters,
+            guidance=guidance,
+        )
+
+
+def _titles_to_avoid(categories: Iterable[CategoryRule]) -> Iterator[str]:
+    for rule in categories:
+        # The gravest category's title says what it protects, and nothing is to be steered away from that.
+        if rule.action is Action.BLOCK and rule.name not in ALWAYS_BLOCKED:
+            yield rule.title
 
 
 def _styles(data: dict[str, Any]) -> dict[str, float]:

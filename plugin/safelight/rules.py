@@ -6,6 +6,7 @@ published attacks, which need some 15 to 25 tries against one filter (SneakyProm
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -33,6 +34,22 @@ class CourseRule:
     def weight(self, age: timedelta) -> float:
         """Return what a turn of this age weighs: 1 now, 0.5 after one half-life. A turn of the future weighs 1."""
         return float(0.5 ** (max(age, timedelta()) / self.half_life))
+
+
+@dataclass(frozen=True, slots=True)
+class GuidanceRule:
+    """What a picture is steered away from while it is made, where that is asked for.
+
+    Args:
+        concepts: A few words each, as a text encoder reads them, the most important first.
+    """
+
+    concepts: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The concepts as a negative prompt."""
+        return ", ".join(self.concepts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +172,24 @@ def read_cascade(data: dict[str, Any]) -> CascadeRule:
     )
     table.finish()
     return rule
+
+
+def read_guidance(data: dict[str, Any], titles: Iterable[str]) -> GuidanceRule:
+    """Read a policy's ``[guidance]``.
+
+    Args:
+        data: The section.
+        titles: What stands in for concepts that the policy does not name.
+
+    Raises:
+        ConfigError: If a key is unknown, or a concept is no words.
+    """
+    table = Table(data, "guidance.")
+    concepts = table.take("concepts", list, list(titles))
+    if not all(isinstance(words, str) and words.strip() for words in concepts):
+        raise ConfigError("guidance.concepts: must be a list of words to steer away from")
+    table.finish()
+    return GuidanceRule(tuple(" ".join(words.split()) for words in concepts))
 
 
 def read_enforcement(data: dict[str, Any]) -> EnforcementRule:

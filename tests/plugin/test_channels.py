@@ -1,38 +1,70 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import diffusers
+import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
-from diffusers.pipelines import auto_pipeline
+from diffusers import DiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.callbacks import MultiPipelineCallbacks, SDXLCFGCutoffCallback
+from PIL import Image
 from torch import nn
 
 import safelight
-from fakes import SENTINEL, FakeJudge, make_guard
-from safelight.carried import carried_texts
-from safelight.channels import Treatment, read_call, ruling
+from fakes import MARKER, SENTINEL, FakeJudge, has_marker, make_guard
+from safelight.channels import Call, Treatment, read_call, ruling
+from safelight.dropin.carried import carried_texts
+from safelight.dropin.sealed import SealedTensor
 from safelight.errors import InvalidRequest, UnjudgedChannel
 from tiny_sdxl import tiny_sdxl
 
 SIZE = {"height": 64, "width": 64, "num_inference_steps": 1}
 TOKEN = "<Zorblax>"
 ADAPTER = "zorblax"
-_FAMILIES = ("StableDiffusion", "Flux")
 _GATHERING = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
+NO_PICTURES = frozenset(
+    # Moving pictures.
+    "allegro animatediff anyflow chronoedit cogvideo consisid easyanimate helios hunyuan_video hunyuan_video1_5"
+    " i2vgen_xl kandinsky6 latte ltx ltx2 lucy mochi motif_video pia sana_video sana_wm skyreels_v2"
+    " stable_video_diffusion text_to_video_synthesis wan"
+    # Sounds, texts, shapes, proteins.
+    " ace_step audioldm audioldm2 dance_diffusion diffusion_gemma llada2 longcat_audio_dit musicldm rfd4_proteina"
+    " shap_e stable_audio stable_audio_3".split()
+)
+"""The packages of diffusers whose pipelines make none. What is new is in no list, and so has to be ruled on."""
 
-def guarded_pipelines() -> set[type[Any]]:
-    """Every text-to-image pipeline that can be loaded by a model's name; of the great families every pipeline."""
-    tables = vars(auto_pipeline)
-    families = [tables[f"AUTO_{task}_PIPELINES_MAPPING"] for task in ("IMAGE2IMAGE", "INPAINT")]
-    related = {cls for table in families for cls in table.values() if cls.__name__.startswith(_FAMILIES)}
-    return related | set(tables["AUTO_TEXT2IMAGE_PIPELINES_MAPPING"].values())
+MOVING = frozenset({"Cosmos2VideoToWorldPipeline", "Cosmos2_5_PredictBasePipeline", "Cosmos2_5_TransferPipeline"}) | {
+    "Cosmos3OmniPipeline",
+    "CosmosTextToWorldPipeline",
+    "CosmosVideoToWorldPipeline",
+    "Kandinsky5I2VPipeline",
+    "Kandinsky5T2VPipeline",
+}
+"""The like of them in packages that make still pictures too."""
+
+
+@cache
+def picture_pipelines() -> frozenset[type[Any]]:
+    """Every pipeline of diffusers that makes pictures."""
+    found = set()
+    with warnings.catch_warnings():
+        # Some modules warn, when they are read, of what they use themselves.
+        warnings.simplefilter("ignore")
+        for name in dir(diffusers):
+            cls = getattr(diffusers, name, None) if "Pipeline" in name else None
+            if isinstance(cls, type) and issubclass(cls, DiffusionPipeline) and name not in MOVING:
+                if not NO_PICTURES & set(cls.__module__.split(".")):
+                    found.add(cls)
+    return frozenset(found - {DiffusionPipeline})
 
 
 def unruled(pipelines: Iterable[type[Any]]) -> set[str]:
@@ -45,11 +77,14 @@ def unruled(pipelines: Iterable[type[Any]]) -> set[str]:
     }
 
 
-def test_somebody_has_ruled_on_every_parameter_that_diffusers_pipelines_have() -> None:
-    pipelines = guarded_pipelines()
+def test_somebody_has_ruled_on_every_parameter_of_every_pipeline_that_makes_pictures() -> None:
+    pipelines = picture_pipelines()
     names = {cls.__name__ for cls in pipelines}
-    assert {"StableDiffusionPipeline", "StableDiffusionXLInpaintPipeline", "StableDiffusion3Pipeline"} <= names
-    assert {"StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "FluxPipeline"} <= names
+    families = ("StableDiffusion", "StableDiffusionXL", "StableDiffusion3", "Flux")
+    assert {f"{family}{task}Pipeline" for family in families for task in ("", "Img2Img", "Inpaint")} <= names
+    assert {"StableDiffusionXLControlNetUnionPipeline", "FluxKontextPipeline", "FluxFillPipeline"} <= names
+    assert {"StableDiffusionXLPAGPipeline", "QwenImageEditPlusPipeline", "ZImagePipeline"} <= names
+    assert len(pipelines) > 180
     assert unruled(pipelines) == set(), "diffusers added these; read what they carry, and add them to channel_table.py"
 
 
@@ -67,33 +102,281 @@ def test_what_nobody_has_ruled_on_is_refused_in_other_words_than_what_is_refused
         read_call({"prompt": "tea", "mood_prompt": "tea"})
     known = ruling("prompt_embeds")
     assert known is not None and known.treatment is Treatment.REFUSED
-    with pytest.raises(UnjudgedChannel, match=known.note):
+    with pytest.raises(UnjudgedChannel) as caught:
         read_call({"prompt": "tea", "prompt_embeds": torch.zeros(1)})
+    assert str(caught.value) == f"prompt_embeds: {known.note}"
 
 
 def every_ruled_name() -> list[str]:
-    names = {name for cls in guarded_pipelines() for name in inspect.signature(cls.__call__).parameters}
+    names = {name for cls in picture_pipelines() for name in inspect.signature(cls.__call__).parameters}
     return sorted(name for name in names if ruling(name) is not None)
 
 
-def test_a_text_is_judged_or_refused_or_left_out_in_every_place() -> None:
+def marked() -> Image.Image:
+    return Image.new("RGB", (16, 16), MARKER)
+
+
+NAMES = "callback_on_step_end_tensor_inputs"
+"""Holds names of the pipeline's own tensors, and is taken out."""
+
+
+def test_a_text_is_judged_or_refused_in_every_place() -> None:
     for name in every_ruled_name():
         ruled = ruling(name)
         assert ruled is not None
-        if ruled.treatment is Treatment.JUDGED:
-            assert read_call({"prompt": "tea", name: SENTINEL}).texts[0][name] == SENTINEL
-        elif name in ("return_dict", "callback_on_step_end_tensor_inputs"):
-            # Taken out: the one is used as a truth value only, the other says nothing without a callback.
-            assert SENTINEL not in read_call({"prompt": "tea", name: SENTINEL}).arguments.values()
-        else:
-            with pytest.raises(InvalidRequest, match=name):
-                read_call({"prompt": "tea", name: SENTINEL})
+        for value in (SENTINEL, [SENTINEL], {"text": SENTINEL}):
+            if ruled.note == "a text or a list of texts" and not isinstance(value, dict):
+                call = read_call({"prompt": ["tea"], name: value})
+                assert call.texts[0][name] == SENTINEL
+            elif name != NAMES or not isinstance(value, list):
+                with pytest.raises(InvalidRequest, match=name):
+                    read_call({"prompt": ["tea"], name: value})
 
 
-@pytest.mark.parametrize("name", ["caption_upsample_temperature", "prompt_upsampling", "system_prompt"])
+def test_a_picture_or_a_tensor_is_judged_or_refused_in_every_place() -> None:
+    judged = []
+    for name in every_ruled_name():
+        for value in (marked(), [marked()], [[marked()]], torch.zeros(1, 4, 8, 8), [np.zeros((2, 8, 8, 4))]):
+            try:
+                call = read_call({"prompt": "tea", name: value})
+            except InvalidRequest as refused:
+                assert refused.field == name
+            else:
+                assert has_marker(call.pictures[0][name][0])
+                judged.append(name)
+    assert {"image", "mask_image", "control_image", "control_mask", "ip_adapter_image"} < set(judged)
+
+
+@pytest.mark.parametrize("name", ["caption_upsample_temperature", "prompt_upsampling", "system_prompt", "use_pe"])
 def test_nothing_may_rewrite_a_prompt_after_it_was_judged(name: str) -> None:
-    with pytest.raises(UnjudgedChannel, match="rewrite the prompt"):
+    with pytest.raises(UnjudgedChannel, match="rewrite the prompt|must be False"):
         read_call({"prompt": "tea", name: 1.0})
+
+
+def test_a_rewriting_of_the_prompt_can_be_switched_off() -> None:
+    assert read_call({"prompt": "tea", "use_pe": False}).arguments == {"use_pe": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("prompt_embeds", "embeddings"),
+        ("negative_pooled_prompt_embeds", "embeddings"),
+        ("ip_adapter_image_embeds", "embeddings"),
+        ("latents", "latents"),
+        ("masked_image_latents", "latents"),
+        ("image", "latents"),
+    ],
+)
+def test_what_no_screen_reads_names_the_setting_that_lets_it_in(name: str, setting: str) -> None:
+    given = {"prompt": "tea", name: torch.ones(1, 4, 8, 8)}
+    with pytest.raises(UnjudgedChannel, match=rf"{name}: .*protect\(pipe, allow={{'{setting}'}}\)"):
+        read_call(given, allow={"embeddings", "latents", "callbacks"} - {setting})
+    call = read_call(given, allow={setting})
+    assert call.arguments[name].sum() == 4 * 64
+    given[name].zero_()
+    assert call.arguments[name].sum() == 4 * 64, "what is passed on is a copy"
+    assert call.pictures == ({},)
+
+
+@pytest.mark.parametrize("value", [SENTINEL, [SENTINEL], object(), [torch.zeros(1), SENTINEL]])
+def test_only_tensors_are_let_in_unread(value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="prompt_embeds: must be a plain tensor"):
+        read_call({"prompt_embeds": value}, allow={"embeddings"})
+
+
+def test_prompts_that_are_embeddings_are_counted_and_have_no_text() -> None:
+    given = {"prompt_embeds": torch.zeros(2, 7, 8), "negative_prompt": "fog"}
+    call = read_call(given, allow={"embeddings"})
+    assert call.texts == ({"negative_prompt": "fog"},) * 2
+    assert call.arguments_for([1])["negative_prompt"] == ["fog"]
+    assert call.arguments_for([1])["prompt_embeds"].shape == (1, 7, 8)
+    assert not read_call({"prompt_embeds": torch.zeros(1, 7, 8)}, allow={"embeddings"}).batched
+
+
+def test_a_call_without_prompt_and_embeddings_is_refused() -> None:
+    for nothing in ({}, {"prompt": None}, {"negative_prompt": "tea"}, {"prompt": []}):
+        with pytest.raises(InvalidRequest, match="prompt"):
+            read_call(nothing, allow={"embeddings", "latents"})
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_a_blank_prompt_is_passed_on_and_is_nothing_to_judge(blank: str) -> None:
+    call = read_call({"prompt": blank, "prompt_2": "tea"})
+    assert call.texts == ({"prompt_2": "tea"},)
+    assert call.arguments_for([0])["prompt"] == blank
+    assert read_call({"prompt": ["tea", blank]}).arguments_for([1])["prompt"] == [blank]
+
+
+@pytest.mark.parametrize("value", ["latents", "PIL", "", 1, ["pil"], SENTINEL, marked()])
+def test_an_output_of_an_unknown_form_is_refused_without_repeating_it(value: Any) -> None:
+    with pytest.raises(UnjudgedChannel, match="output_type") as caught:
+        read_call({"prompt": "tea", "output_type": value})
+    assert SENTINEL not in str(caught.value)
+
+
+def test_the_four_forms_of_output_are_known() -> None:
+    for form in ("pil", "np", "pt", "latent"):
+        assert read_call({"prompt": "tea", "output_type": form}).output_type == form
+
+
+def test_lists_that_are_passed_on_are_copies() -> None:
+    generators, scales = [torch.Generator()], [1.0]
+    call = read_call({"prompt": ["tea"], "generator": generators, "controlnet_conditioning_scale": scales})
+    scales.append(SENTINEL)  # type: ignore[arg-type]
+    generators.clear()
+    assert call.arguments["controlnet_conditioning_scale"] == [1.0]
+    assert len(call.arguments["generator"]) == 1
+
+
+class Sown(torch.Generator):
+    """A generator that could answer with chosen noise."""
+
+
+@pytest.mark.parametrize("value", [Sown(), [torch.Generator(), Sown()], 3, torch.zeros(1)])
+def test_only_plain_generators_are_passed_on(value: Any) -> None:
+    with pytest.raises(UnjudgedChannel, match="generator"):
+        read_call({"prompt": "tea", "generator": value})
+
+
+@pytest.mark.parametrize("value", [{"scale": SENTINEL}, {"ip_adapter_masks": [marked()]}, {"scale": 1.0, "x": 1}, [1]])
+def test_of_the_attentions_arguments_only_a_scale_is_passed_on(value: Any) -> None:
+    for name in ("cross_attention_kwargs", "joint_attention_kwargs"):
+        with pytest.raises(InvalidRequest, match=name):
+            read_call({"prompt": "tea", name: value})
+        assert read_call({"prompt": "tea", name: {"scale": 0.5}}).arguments[name] == {"scale": 0.5}
+
+
+def test_a_callback_is_taken_out_with_the_tensors_that_it_asks_for() -> None:
+    def callback(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    call = read_call({"prompt": "tea", "callback_on_step_end": callback})
+    assert (call.callback, call.callback_tensors) == (callback, ("latents",))
+    asking = {"callback_on_step_end": callback, "callback_on_step_end_tensor_inputs": ["latents", "prompt_embeds"]}
+    call = read_call({"prompt": "tea", **asking})
+    assert call.callback_tensors == ("latents", "prompt_embeds")
+    assert call.arguments_for([0]) == {"prompt": "tea"}
+
+
+def test_diffusers_own_callbacks_say_themselves_what_they_need() -> None:
+    cutoff = SDXLCFGCutoffCallback(cutoff_step_ratio=0.5)
+    for callback in (cutoff, MultiPipelineCallbacks([cutoff])):
+        call = read_call({"prompt": "tea", "callback_on_step_end": callback})
+        assert call.callback_tensors == ("prompt_embeds", "add_text_embeds", "add_time_ids")
+
+
+@pytest.mark.parametrize("name", ["callback", "prior_callback_on_step_end"])
+def test_callbacks_of_other_kinds_are_refused_always(name: str) -> None:
+    with pytest.raises(UnjudgedChannel, match=f"{name}: it is handed latents"):
+        read_call({"prompt": "tea", name: print}, allow={"callbacks", "latents", "embeddings"})
+
+
+def test_a_callback_that_cannot_be_called_or_asks_for_no_names_is_refused() -> None:
+    for given in ({"callback_on_step_end": SENTINEL}, {"callback_on_step_end_tensor_inputs": [marked()]}):
+        with pytest.raises(InvalidRequest, match="callback_on_step_end"):
+            read_call({"prompt": "tea", **given})
+
+
+def sealed(*prompts: str, rows: int = 1) -> SealedTensor:
+    return SealedTensor(torch.ones(rows, 4, 8, 8), [{"prompt": prompt} for prompt in prompts])
+
+
+@pytest.mark.parametrize("name", ["latents", "image", "image_latents", "control_image"])
+def test_sealed_latents_are_opened_and_bring_their_texts_along(name: str) -> None:
+    call = read_call({"prompt": "tea", name: sealed("a cup", "a pot")})
+    assert call.texts == ({"prompt": "tea", f"{name}.prompt": "a cup\na pot"},)
+    assert type(call.arguments[name]) is torch.Tensor
+    # The shape of one picture that was taken out of a batch, and of a list of them.
+    assert type(read_call({"prompt": "tea", name: sealed("a cup")[0]}).arguments[name]) is torch.Tensor
+    assert type(read_call({"prompt": "tea", name: list(sealed("a cup"))}).arguments[name][0]) is torch.Tensor
+
+
+def test_texts_that_the_call_says_itself_are_not_said_twice() -> None:
+    given = {"prompt": ["a cup", "a pot"], "image": sealed("a cup", "a pot", rows=2)}
+    assert read_call(given).texts == ({"prompt": "a cup"}, {"prompt": "a pot"})
+
+
+@pytest.mark.parametrize("name", ["mask_image", "ip_adapter_image", "prompt_embeds", "guidance_scale", "generator"])
+def test_sealed_latents_are_refused_where_no_latents_belong(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=name):
+        read_call({"prompt": "tea", name: sealed("a cup")}, allow={"embeddings", "latents"})
+
+
+class Pipe:
+    """What is asked of a pipeline: its name, and its parts."""
+
+    def __init__(self, name: str, controlnet: str = "") -> None:
+        self.__class__ = type(name, (Pipe,), {})
+        self.controlnet = type(controlnet, (), {})() if controlnet else None
+
+
+def shades(call: Call, name: str = "image") -> list[list[int]]:
+    return [[int(np.asarray(image)[0, 0, 0]) for image in own[name]] for own in call.pictures]
+
+
+def photos(*levels: int) -> list[Image.Image]:
+    return [Image.new("RGB", (8, 8), (level, 0, 0)) for level in levels]
+
+
+def test_one_picture_belongs_to_every_prompt() -> None:
+    assert shades(read_call({"prompt": ["tea", "milk"], "image": photos(7)[0]})) == [[7], [7]]
+    img2img = Pipe("FluxImg2ImgPipeline")
+    assert shades(read_call({"prompt": ["tea", "milk"], "image": photos(7)}, pipe=img2img)) == [[7], [7]]
+
+
+def batch(levels: Sequence[int]) -> torch.Tensor:
+    return torch.stack([torch.full((3, 8, 8), level / 255) for level in levels])
+
+
+@pytest.mark.parametrize("form", [lambda levels: photos(*levels), batch, lambda levels: list(batch(levels))])
+def test_as_many_pictures_as_prompts_belong_to_them_one_by_one_where_the_pipeline_takes_them_so(form: Any) -> None:
+    given = {"prompt": ["tea", "milk"], "image": form([7, 9])}
+    assert shades(read_call(given)) == [[7, 9], [7, 9]]
+    assert shades(read_call(given, pipe=Pipe("Flux2Pipeline"))) == [[7, 9], [7, 9]]
+    call = read_call(given, pipe=Pipe("StableDiffusionXLImg2ImgPipeline"))
+    assert shades(call) == [[7], [9]]
+    assert len(call.arguments_for([1])["image"]) == 1
+    assert len(call.arguments_for([0, 1])["image"]) == 2
+
+
+def test_pictures_for_several_controlnets_belong_to_every_prompt() -> None:
+    given = {"prompt": ["tea", "milk"], "image": photos(7, 9)}
+    name = "StableDiffusionXLControlNetPipeline"
+    assert shades(read_call(given, pipe=Pipe(name, "ControlNetModel"))) == [[7], [9]]
+    assert shades(read_call(given, pipe=Pipe(name, "MultiControlNetModel"))) == [[7, 9], [7, 9]]
+    nested = given | {"image": [photos(7, 9), photos(8, 10)]}
+    assert shades(read_call(nested, pipe=Pipe(name, "MultiControlNetModel"))) == [[7, 9, 8, 10]] * 2
+
+
+def test_of_several_pictures_each_diffusers_may_mix_the_pairs_so_every_prompt_answers_for_all() -> None:
+    given = {"prompt": ["tea", "milk"], "image": photos(7, 9), "num_images_per_prompt": 2}
+    assert shades(read_call(given, pipe=Pipe("StableDiffusionImg2ImgPipeline"))) == [[7, 9], [7, 9]]
+
+
+def test_a_part_of_a_batch_takes_along_what_belongs_to_it() -> None:
+    generators = [torch.Generator().manual_seed(seed) for seed in range(6)]
+    given = {
+        "prompt": ["a", "b", "c"],
+        "prompt_2": "d",
+        "num_images_per_prompt": 2,
+        "generator": generators,
+        "latents": torch.arange(6.0).reshape(6, 1, 1, 1),
+        "negative_prompt_embeds": torch.arange(3.0).reshape(3, 1, 1),
+        "ip_adapter_image_embeds": [torch.zeros(3, 1, 8)],
+        "guidance_scale": 3.0,
+    }
+    part = read_call(given, allow={"latents", "embeddings"}).arguments_for([0, 2])
+    assert (part["prompt"], part["prompt_2"], part["guidance_scale"]) == (["a", "c"], ["d", "d"], 3.0)
+    assert part["generator"] == [generators[place] for place in (0, 1, 4, 5)]
+    assert part["latents"].flatten().tolist() == [0, 1, 4, 5]
+    assert part["negative_prompt_embeds"].flatten().tolist() == [0, 2]
+    assert part["ip_adapter_image_embeds"][0].shape == (3, 1, 8)
+
+
+def test_texts_and_tensors_of_a_call_are_not_in_its_repr() -> None:
+    call = read_call({"prompt": SENTINEL, "latents": torch.zeros(1)}, allow={"latents"})
+    assert SENTINEL not in repr(call) and "tensor" not in repr(call)
 
 
 class Adapted(nn.Module):

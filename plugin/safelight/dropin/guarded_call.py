@@ -1,0 +1,412 @@
+"""One call of a guarded pipeline, from its arguments to the output that may be returned.
+
+Every argument is ruled on, every prompt and every input picture is judged, the pipeline runs beside the prompts'
+judges, and every picture is looked at. Whatever fails on the way ends the call and settles its turns.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..blocking import BlockingGuard
+from ..channels import Call, read_call
+from ..creation import gravest
+from ..encoding import encode_raw
+from ..errors import ConfigError, ContentBlocked, GenerationFailed, InvalidRequest
+from ..policy import Decision, Policy, Reason
+from ..request import GenerationRequest, Principal
+from ..verdict import Stage
+from . import seals
+from .beside import Awaited, Beside, Stopped
+from .carried import carried_texts, check_adapters
+from .outputs import (
+    OnBlock,
+    Ruled,
+    answer,
+    as_tuple,
+    black,
+    blank,
+    empty_output,
+    encoded,
+    finite,
+    no_latents,
+    pictures_of,
+)
+from .safety_guidance import check_guidance, check_step, steered
+from .sealed import SealedTensor
+from .step_end import StepEnd, hand_open, hand_sealed
+
+if TYPE_CHECKING:
+    from .previews import Previews
+
+Screening = Literal["beside", "before"]
+
+NO_TEXT = "(no text)"
+"""Stands for an empty prompt in the record, and before the judges."""
+
+EMBEDDINGS = "(embeddings, which no screen can read)"
+"""Stands for a prompt that was given as embeddings only, where that is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a pipeline is guarded.
+
+    Args:
+        on_block: What stands at a blocked picture's place.
+        screening: Whether the prompt's judges are asked before the pipeline runs, or beside it.
+        allow: What goes in and out unread: ``embeddings``, ``latents``, ``callbacks``.
+        guidance: ``safety``, or None.
+        previews: How half-made pictures are looked at, or None.
+    """
+
+    on_block: OnBlock = "black"
+    screening: Screening = "beside"
+    allow: frozenset[str] = frozenset()
+    guidance: str | None = None
+    previews: Previews | None = None
+
+
+def check_options(pipe: Any, cls: type[Any], options: Options, policy: Policy) -> None:
+    """Refuse options that a pipeline cannot carry out.
+
+    Raises:
+        ConfigError: If one cannot, or the pipeline has no model that could be guarded.
+    """
+    if not seals.denoisers(pipe):
+        raise ConfigError(f"protect: {cls.__name__} has neither a unet nor a transformer to guard")
+    if options.guidance is not None:
+        check_guidance(pipe, cls, policy.guidance.text)
+
+
+def guarded_call(
+    pipe: Any,
+    cls: type[Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    guard: BlockingGuard,
+    principal: Principal,
+    options: Options,
+) -> Any:
+    """Call a pipeline, and return what it would have returned, with withheld pictures replaced.
+
+    Args:
+        pipe: The guarded pipeline, whose models are sealed.
+        cls: Its plain class.
+        args: The arguments by position, as the caller gave them.
+        kwargs: The arguments by name.
+        guard: What screens.
+        principal: Who asks.
+        options: How the pipeline is guarded.
+    """
+    call = read_call(_by_name(cls, pipe, args, kwargs), allow=options.allow, pipe=pipe)
+    return _GuardedCall(pipe, cls, call, guard, principal, options).conduct()
+
+
+def _by_name(cls: type[Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    signature = inspect.signature(cls.__call__)
+    bound = dict(signature.bind(pipe, *args, **kwargs).arguments)
+    bound.pop("self", None)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            bound |= bound.pop(name, {})
+    return bound
+
+
+class _GuardedCall:
+    def __init__(
+        self, pipe: Any, cls: type[Any], call: Call, guard: BlockingGuard, principal: Principal, options: Options
+    ) -> None:
+        self._pipe = pipe
+        self._cls = cls
+        self._call = call
+        self._guard = guard
+        self._principal = principal
+        self._options = options
+        self._awaited: dict[int, Awaited] = {}
+        self._ruled: dict[int, tuple[Ruled, ...]] = {}
+        self._previewed: dict[tuple[int, int], Decision] = {}
+
+    def conduct(self) -> Any:
+        """Run the call. Nothing leaves, and no turn stays open, if any part of it fails."""
+        try:
+            self._begin(self._requests())
+            output, made = self._run()
+            return self._answer(output, made)
+        except BaseException:
+            for item in self._awaited.values():
+                item.abandon(self._guard)
+            raise
+
+    def _requests(self) -> list[GenerationRequest]:
+        found = []
+        for texts in self._call.texts:
+            check_adapters(self._pipe, texts, self._guard.guard.policy)
+            carried = carried_texts(self._pipe, texts)
+            found.append(_request({**texts, **carried}, self._principal, self._call.arguments))
+        return found
+
+    def _begin(self, requests: Sequence[GenerationRequest]) -> None:
+        """Reserve the turns in order, ask the prompts' judges, and wait for what is to be known before the run."""
+        for place, request in enumerate(requests):
+            self._awaited[place] = Awaited(self._guard.reserve(request))
+        judges = self._guard.guard
+        for item in self._awaited.values():
+            item.ruling = self._guard.start(judges.rule(item.reservation))
+        inputs = {
+            place: self._guard.start(
+                judges.screen_inputs(
+                    self._awaited[place].reservation,
+                    [encode_raw(picture) for given in pictures.values() for picture in given],
+                )
+            )
+            for place, pictures in enumerate(self._call.pictures)
+            if any(pictures.values())
+        }
+        for place, looked in inputs.items():
+            try:
+                looked.result()
+            except ContentBlocked as blocked:
+                self._withhold(place, blocked)
+            except BaseException:
+                for other in inputs.values():
+                    other.cancel()
+                raise
+        if self._options.screening == "before" or not (
+            _calls_back(self._pipe, self._cls) or seals.decoders(self._pipe)
+        ):
+            # Where nothing can be stopped between the steps and the pixels, the judges go first.
+            self._settle()
+
+    def _settle(self) -> list[int]:
+        """Wait for the rulings of all prompts that are left; return the places of the admitted."""
+        for place, item in list(self._awaited.items()):
+            try:
+                if item.ruling is not None:
+                    item.ruling.result()
+            except ContentBlocked as blocked:
+                self._withhold(place, blocked)
+        return list(self._awaited)
+
+    def _withhold(self, place: int, blocked: ContentBlocked) -> None:
+        item = self._awaited.pop(place)
+        if item.ruling is not None:
+            item.ruling.cancel()
+        if self._options.on_block == "raise":
+            raise blocked
+        self._ruled[place] = (Ruled(blocked.decision),) * self._call.pictures_each
+
+    def _run(self) -> tuple[Any, list[int]]:
+        """Run the pipeline for the prompts that are left; return its output and the places that it was run for.
+
+        A run that is stopped because nothing of it may be shown returns None. One that had to be stopped because the
+        pipeline does not tell its pictures apart while it makes them runs again, without what is blocked.
+        """
+        generators = _generators(self._call.arguments.get("generator"))
+        states = [generator.get_state() for generator in generators]
+        looks = self._options.previews is not None
+        with seals.lock_of(self._pipe):
+            while places := list(self._awaited):
+                beside = self._beside(looks=looks)
+                try:
+                    output = self._run_once(places, beside)
+                    beside.wait()
+                    return output, places
+                except Stopped:
+                    self._stopped(beside)
+                finally:
+                    beside.close()
+                    self._previewed = dict(beside.previewed)
+                # A second run must not be stopped by a look: it ends with the pictures that the screens rule on.
+                looks = False
+                for generator, state in zip(generators, states, strict=True):
+                    generator.set_state(state)
+        return None, []
+
+    def _beside(self, *, looks: bool) -> Beside:
+        call, previews = self._call, self._options.previews
+        look = None
+        if looks and previews is not None:
+            from .previewing import PreviewLook
+
+            size = call.arguments.get("height"), call.arguments.get("width")
+            look = PreviewLook(self._pipe, previews, self._guard, self._awaited, each=call.pictures_each, size=size)
+        at_once = self._options.on_block == "raise"
+        return Beside(self._awaited, each=call.pictures_each, stop_at_once=at_once, look=look)
+
+    def _stopped(self, beside: Beside) -> None:
+        """Withhold what a stopped run was stopped for. The prompts that are left may run again."""
+        for item in self._awaited.values():
+            failure = item.failure()
+            if failure is not None and (self._options.on_block == "raise" or not isinstance(failure, ContentBlocked)):
+                raise failure
+        for place in self._settle():
+            found = [beside.previewed.get((place, number)) for number in range(self._call.pictures_each)]
+            blocked = [decision for decision in found if decision is not None]
+            if len(blocked) == len(found):
+                self._withhold(place, ContentBlocked(gravest(blocked)))
+
+    def _run_once(self, places: Sequence[int], beside: Beside) -> Any:
+        call, options = self._call, self._options
+        arguments = call.arguments_for(places)
+        if options.guidance is not None:
+            arguments = steered(
+                arguments,
+                parameters=inspect.signature(self._cls.__call__).parameters,
+                concepts=self._guard.guard.policy.guidance.text,
+                count=len(places) if call.batched else None,
+            )
+        if _calls_back(self._pipe, self._cls):
+            trusted = "callbacks" in options.allow or _is_diffusers_own(call.callback)
+            step_end = StepEnd(
+                beside,
+                call.callback,
+                call.callback_tensors,
+                hand_open if trusted else hand_sealed,
+                check=check_step if options.guidance is not None else None,
+            )
+            arguments |= {
+                "callback_on_step_end": step_end,
+                "callback_on_step_end_tensor_inputs": step_end.tensor_inputs,
+            }
+        elif call.callback is not None:
+            raise InvalidRequest("callback_on_step_end", f"{self._cls.__name__} has no such callback; leave it out")
+        # NumPy even where PIL is asked: a picture of NaN must be told from a black one.
+        form = "np" if call.output_type == "pil" else call.output_type
+        # A model may have been exchanged since the last call.
+        seals.seal(self._pipe)
+        with seals.running(self._pipe, beside), _left_as_it_was(self._pipe):
+            return self._cls.__call__(self._pipe, **arguments, output_type=form, return_dict=True)
+
+    def _answer(self, output: Any, places: Sequence[int]) -> Any:
+        if self._call.output_type == "latent":
+            result = self._latents(output, places)
+        else:
+            made = self._inspect(output, places) if output is not None else []
+            ruled = [item for place in range(len(self._call.texts)) for item in self._ruled[place]]
+            known = next((item.image for item in ruled if item.image is not None), None)
+            result = answer(
+                output if output is not None else empty_output(self._cls),
+                ruled,
+                made,
+                blank=black(known) if known is not None else self._blank(),
+                output_type=self._call.output_type,
+                on_block=self._options.on_block,
+            )
+        return result if self._call.return_dict else as_tuple(result)
+
+    def _inspect(self, output: Any, places: Sequence[int]) -> list[int]:
+        """Have the pictures ruled on; return the places, among all pictures of the call, of those that were made."""
+        each = self._call.pictures_each
+        images = pictures_of(output, len(places) * each)
+        rows = {(place, number): order * each + number for order, place in enumerate(places) for number in range(each)}
+        admissions = {
+            place: item.ruling.result() for place, item in self._admitted().items() if item.ruling is not None
+        }
+        finished = [key for key in rows if key[0] in admissions and key not in self._previewed]
+        shown = dict(zip(finished, finite([images[rows[key]] for key in finished]), strict=True))
+        for place, admission in admissions.items():
+            own = [key for key in finished if key[0] == place]
+            items = [encoded(shown[key], self._call.output_type) for key in own]
+            found = self._guard.inspect(admission, items) if items else ()
+            decisions = dict(zip(own, (picture.decision for picture in found), strict=True))
+            self._ruled[place] = tuple(
+                Ruled(decisions[key], shown[key]) if key in decisions else Ruled(self._previewed[key])
+                for key in ((place, number) for number in range(each))
+            )
+        self._raise_where_nothing_is_left()
+        return [place * each + number for place in places for number in range(each)]
+
+    def _admitted(self) -> dict[int, Awaited]:
+        """Return the prompts that were admitted; withhold the others, of which the pipeline made nothing."""
+        self._settle()
+        return self._awaited
+
+    def _raise_where_nothing_is_left(self) -> None:
+        ruled = [item.decision for items in self._ruled.values() for item in items]
+        pictures = [decision for decision in ruled if decision.stage is Stage.IMAGE]
+        if pictures and all(decision.reason is Reason.GENERATION_FAILED for decision in pictures):
+            raise GenerationFailed("the pipeline made pictures that show nothing")
+        blocked = [decision for decision in ruled if not decision.allows and not decision.is_fault]
+        if blocked and self._options.on_block == "raise":
+            # Every turn has its ruling: none is to be settled as a fault.
+            self._awaited.clear()
+            raise ContentBlocked(gravest(blocked))
+
+    def _latents(self, output: Any, places: Sequence[int]) -> Any:
+        """Return sealed latents, all zero for every prompt that was blocked. Nobody looked at them yet."""
+        each = self._call.pictures_each
+        if output is None:
+            output = empty_output(self._cls)
+            latents = no_latents(self._pipe, self._call.arguments, len(self._call.texts) * each)
+        else:
+            made = output.images
+            latents = made.new_zeros((len(self._call.texts) * each, *made.shape[1:]))
+        admitted = {place: item.ruling.result() for place, item in self._admitted().items() if item.ruling is not None}
+        for order, place in enumerate(places):
+            if place in admitted:
+                latents[place * each : (place + 1) * each] = output.images[order * each : (order + 1) * each]
+                decisions = (self._previewed.get((place, number)) for number in range(each))
+                self._ruled[place] = tuple(Ruled(found or admitted[place].decision) for found in decisions)
+        ruled = [item.decision for place in range(len(self._call.texts)) for item in self._ruled[place]]
+        output.images = SealedTensor(latents, [self._call.texts[place] for place in admitted])
+        output.nsfw_content_detected = [not decision.allows for decision in ruled]
+        output.decisions = tuple(ruled)
+        return output
+
+    def _blank(self) -> Any:
+        size = self._call.arguments.get("height"), self._call.arguments.get("width")
+        return blank(self._pipe, seals.denoisers(self._pipe)[0], size, self._call.output_type)
+
+
+def _request(texts: Mapping[str, str], principal: Principal, arguments: Mapping[str, Any]) -> GenerationRequest:
+    own = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
+    named: dict[str, Any] = {name: texts[name] for name in own if name in texts}
+    if not named.get("prompt", "").strip():
+        named["prompt"] = EMBEDDINGS if arguments.get("prompt_embeds") is not None else NO_TEXT
+    return GenerationRequest(
+        principal=principal, **named, extra_texts={name: texts[name] for name in texts if name not in own}
+    )
+
+
+def _generators(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    # The same one may be given for several pictures.
+    return list({id(generator): generator for generator in (given if isinstance(given, list) else [given])}.values())
+
+
+def _calls_back(pipe: Any, cls: type[Any]) -> bool:
+    known = "callback_on_step_end" in inspect.signature(cls.__call__).parameters
+    return known and "latents" in getattr(pipe, "_callback_tensor_inputs", ())
+
+
+def _is_diffusers_own(callback: Any) -> bool:
+    from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+
+    return isinstance(callback, (PipelineCallback, MultiPipelineCallbacks))
+
+
+@contextmanager
+def _left_as_it_was(pipe: Any) -> Iterator[None]:
+    """Undo what a pipeline does at the end of its call, where an exception keeps it from getting there."""
+    unet: Any = getattr(pipe, "unet", None)
+    vae: Any = getattr(pipe, "vae", None)
+    processors = dict(unet.attn_processors) if unet is not None and hasattr(pipe, "set_pag_applied_layers") else None
+    dtype = getattr(vae, "dtype", None)
+    try:
+        yield
+    except BaseException:
+        if processors is not None:
+            unet.set_attn_processor(processors)
+        if dtype is not None and vae.dtype != dtype:
+            # It is computed in more bits than it is kept in.
+            vae.to(dtype=dtype)
+        # Offloaded models go back to where they wait.
+        pipe.maybe_free_model_hooks()
+        raise

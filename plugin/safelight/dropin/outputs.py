@@ -1,0 +1,216 @@
+"""Pictures as a pipeline makes them: read for the screens, withheld where that was ruled, returned as was asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from ..encoding import Encoded, encode_raw
+from ..errors import GenerationFailed
+from ..policy import Decision, Reason
+from ..verdict import Stage
+
+OnBlock = Literal["black", "raise", "blur"]
+
+_CELLS = 8
+"""A blurred picture is drawn from this many colours a side: its mood is left of it, and no thing."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """One place of a call's answer.
+
+    Args:
+        decision: What was ruled.
+        image: The picture as the pipeline made it, or None where none was made, or none that may be shown.
+    """
+
+    decision: Decision
+    image: Any = None
+
+
+def pictures_of(output: Any, count: int) -> list[Any]:
+    """Return what a pipeline made, as a list of NumPy arrays or tensors.
+
+    Raises:
+        GenerationFailed: If there are not ``count`` pictures.
+    """
+    images = list(getattr(output, "images", ()))
+    if len(images) != count:
+        raise GenerationFailed(f"the pipeline made {len(images)} pictures instead of the {count} asked")
+    return images
+
+
+def finite(images: Sequence[Any]) -> list[Any]:
+    """Return pictures; one of NaN is black instead.
+
+    A guard withholds a black picture by itself, as the fault that it is, and the others are not lost.
+
+    Raises:
+        GenerationFailed: If none has finite numbers, or one is neither grey nor RGB.
+    """
+    if not all(_array(image).shape[-1] in (1, 3) for image in images):
+        # An alpha channel would leave without anybody having looked at it.
+        raise GenerationFailed("the pipeline made a picture that is neither grey nor RGB")
+    whole = [bool(np.isfinite(_array(image)).all()) for image in images]
+    if images and not any(whole):
+        raise GenerationFailed("the pipeline made a picture that holds no finite numbers")
+    return [image if fine else black(image) for image, fine in zip(images, whole, strict=True)]
+
+
+def encoded(image: Any, output_type: str) -> Encoded:
+    """Return what is delivered, as bytes to prove it by, and the picture that it shows.
+
+    Args:
+        image: Floats from 0 to 1: an array of height x width x channels, or a tensor with the channels first.
+        output_type: ``pil``, ``np`` or ``pt``.
+    """
+    shown = pil(image)
+    if output_type == "pil":
+        return encode_raw(shown)
+    array = np.ascontiguousarray(_array(image))
+    head = f"{output_type} {array.dtype} {array.shape}\n".encode()
+    return Encoded(head + array.tobytes(), shown.convert("RGB"), "application/octet-stream")
+
+
+def pil(image: Any) -> Image.Image:
+    """Return a picture as diffusers would: rounded the same way, so that it is the same bit for bit."""
+    pixels = (_array(image) * 255).round().clip(0, 255).astype("uint8")
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def black(image: Any) -> Any:
+    """Return a black picture of the same size, type and place. Not by multiplication: NaN times nothing is NaN."""
+    if isinstance(image, np.ndarray):
+        return np.zeros_like(image)
+    return image.new_zeros(image.shape)
+
+
+def blurred(image: Any) -> Any:
+    """Return what is left of a picture when it is drawn from 8 x 8 colours, of the same size, type and place."""
+    shown = pil(image)
+    small = shown.resize((_CELLS, _CELLS), Image.Resampling.BOX)
+    pixels = np.asarray(small.resize(shown.size, Image.Resampling.BICUBIC), dtype="float32") / 255
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if isinstance(image, np.ndarray):
+        return pixels.astype(image.dtype)
+    from torch import from_numpy
+
+    return from_numpy(pixels).permute(2, 0, 1).to(image.device, image.dtype)
+
+
+def blank(pipe: Any, model: Any, size: tuple[int | None, int | None], output_type: str) -> Any:
+    """Return a black picture for a call in which none was made.
+
+    Args:
+        pipe: The pipeline.
+        model: Its model, whose sample size is the pipeline's own.
+        size: Height and width that were asked for, in pixels, or None.
+        output_type: ``pil``, ``np`` or ``pt``.
+    """
+    sample: Any = getattr(pipe, "default_sample_size", None) or getattr(model.config, "sample_size", None) or 128
+    side = int(sample) * int(getattr(pipe, "vae_scale_factor", 8))
+    array = np.zeros((size[0] or side, size[1] or side, 3), dtype="float32")
+    if output_type != "pt":
+        return array
+    from torch import from_numpy
+
+    return from_numpy(array).permute(2, 0, 1)
+
+
+def no_latents(pipe: Any, arguments: Mapping[str, Any], count: int) -> Any:
+    """Return latents of zeros for a call in which none were made, as large as the pipeline's would be.
+
+    Args:
+        pipe: The pipeline.
+        arguments: Of the call: ``height`` and ``width`` in pixels, or None.
+        count: Pictures asked for.
+    """
+    from torch import zeros
+
+    factor = int(getattr(pipe, "vae_scale_factor", 8))
+    sample = int(getattr(pipe, "default_sample_size", None) or 128)
+    height, width = ((arguments.get(side) or sample * factor) // factor for side in ("height", "width"))
+    channels = int(getattr(getattr(getattr(pipe, "vae", None), "config", None), "latent_channels", 4))
+    if hasattr(pipe, "_pack_latents"):
+        # Flux reads latents in patches of 2 x 2.
+        return zeros(count, (height // 2) * (width // 2), channels * 4)
+    return zeros(count, channels, height, width)
+
+
+def answer(
+    output: Any, ruled: Sequence[Ruled], made: Sequence[int], *, blank: Any, output_type: str, on_block: OnBlock
+) -> Any:
+    """Fill a pipeline's own output object: every picture at its place, the withheld ones black or blurred.
+
+    Args:
+        output: What the pipeline returned, or an empty object of its output class.
+        ruled: One entry a picture of the call, in order.
+        made: For each picture that the pipeline made, its place among ``ruled``.
+        blank: A black picture, for places whose own was never made.
+        output_type: ``pil``, ``np`` or ``pt``.
+        on_block: What stands at a withheld picture's place.
+    """
+    images = [_shown(item, blank, on_block) for item in ruled]
+    # A picture that failed is as black as one that was blocked; only this tells them apart.
+    flags = [not item.decision.allows and not item.decision.is_fault for item in ruled]
+    builtin = getattr(output, "nsfw_content_detected", None)
+    if builtin is not None and len(builtin) == len(made):
+        for own, place in zip(builtin, made, strict=True):
+            flags[place] = flags[place] or bool(own)
+    output.images = _as_asked(images, output_type)
+    output.nsfw_content_detected = flags
+    output.decisions = tuple(item.decision for item in ruled)
+    return output
+
+
+def as_tuple(output: Any) -> tuple[Any, ...]:
+    """Return what the pipeline would have with ``return_dict=False``: as many values as its output class has."""
+    return tuple(getattr(output, field.name) for field in fields(output))
+
+
+def empty_output(cls: type[Any]) -> Any:
+    """Return an empty object of a pipeline's output class, which its module imports."""
+    from diffusers.utils import BaseOutput
+
+    for parent in cls.__mro__:
+        for found in vars(sys.modules[parent.__module__]).values():
+            if isinstance(found, type) and issubclass(found, BaseOutput) and found.__name__.endswith("PipelineOutput"):
+                return found(**{field.name: [] for field in fields(found)})
+    raise GenerationFailed(f"{cls.__name__} has no output class that could carry a blocked picture")
+
+
+def _shown(item: Ruled, blank: Any, on_block: OnBlock) -> Any:
+    decision = item.decision
+    if item.image is None:
+        return blank
+    if decision.allows:
+        return item.image
+    # Nothing at all is shown of the gravest category, nor of what nobody could judge.
+    may_blur = decision.stage is Stage.IMAGE and not decision.is_fault and decision.reason is not Reason.RESTRICTED
+    return blurred(item.image) if on_block == "blur" and may_blur else black(item.image)
+
+
+def _array(image: Any) -> Array:
+    """Return a picture as float height x width x channels, whether it came as NumPy or as a tensor."""
+    if isinstance(image, np.ndarray):
+        return image
+    array: Array = image.detach().float().cpu().permute(1, 2, 0).numpy()
+    return array
+
+
+def _as_asked(images: list[Any], output_type: str) -> Any:
+    if output_type == "pil":
+        return [pil(image) for image in images]
+    if output_type == "np":
+        return np.stack(images)
+    from torch import stack
+
+    return stack(images)

@@ -1,0 +1,104 @@
+"""Tensors that leave a guarded pipeline without having been looked at, and that only a guarded pipeline can read.
+
+A base model hands latents to a refiner; a step callback is handed latents. Nobody can judge them, so they leave sealed:
+they have a shape, can be indexed, moved and joined, and refuse to be computed with or shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ..errors import UnjudgedChannel
+
+Texts = Mapping[str, str]
+
+_PASSING = frozenset(
+    # Where a tensor lies, and in what precision.
+    "_to_copy clone detach alias lift_fresh"
+    # Which part of it, and how it is put together with others.
+    " select slice narrow index index_select unsqueeze squeeze view _unsafe_view reshape _reshape_alias permute"
+    " transpose t expand repeat repeat_interleave split split_with_sizes chunk unbind cat stack".split()
+)
+
+
+class SealedTensor(torch.Tensor):
+    """A tensor that holds no numbers: they lie in another tensor, and only a guarded pipeline asks for that one.
+
+    It keeps out accidents, not attackers: code in the same process can always take an object apart.
+
+    Args:
+        hidden: What is not to be read; of any shape.
+        origins: The judged texts that it was made from: for each prompt, channel name to text.
+    """
+
+    _hidden: torch.Tensor
+    origins: tuple[Texts, ...]
+
+    @staticmethod
+    def __new__(cls, hidden: torch.Tensor, origins: Sequence[Texts] = ()) -> SealedTensor:
+        """Make a tensor without memory of its own, as large as the hidden one."""
+        sealed: SealedTensor = torch.Tensor._make_wrapper_subclass(
+            cls, hidden.shape, strides=hidden.stride(), dtype=hidden.dtype, device=hidden.device
+        )
+        sealed._hidden = hidden.detach()
+        sealed.origins = tuple(origins)
+        return sealed
+
+    def __init__(self, hidden: torch.Tensor, origins: Sequence[Texts] = ()) -> None:
+        """All is done in ``__new__``."""
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Iterable[type[Any]], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Carry out what moves or cuts a tensor, on the hidden one; the result is sealed again. All else is refused."""
+        if func.overloadpacket.__name__ not in _PASSING:
+            _refuse()
+        named = dict(kwargs or {})
+        origins = tuple(_each_once(tree_leaves((args, named))))
+        args, named = tree_map_only(SealedTensor, unseal, (tuple(args), named))
+        return tree_map_only(torch.Tensor, lambda tensor: SealedTensor(tensor, origins), func(*args, **named))
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        """Say what it is, without a number of it."""
+        return f"SealedTensor(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device})"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse: a pickle would hold the numbers."""
+        _refuse()
+
+    def _numbers(self, *args: Any, **kwargs: Any) -> Any:
+        _refuse()
+
+    # Torch's own would fail too, in words about storage.
+    numpy = tolist = __array__ = __dlpack__ = _numbers
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SealedTensor:
+        """Return a copy that is sealed as well."""
+        return SealedTensor(self._hidden.clone(), self.origins)
+
+
+def unseal(tensor: SealedTensor) -> torch.Tensor:
+    """Return the plain tensor. For guarded pipelines only."""
+    return tensor._hidden
+
+
+def _refuse() -> None:
+    raise UnjudgedChannel(
+        "latents",
+        "made by a guarded pipeline and not looked at; they can only be handed to another guarded "
+        "pipeline; to read them in a step callback use protect(pipe, allow={'callbacks'})",
+    )
+
+
+def _each_once(values: Iterable[Any]) -> Iterator[Texts]:
+    seen: list[Texts] = []
+    for value in values:
+        for texts in value.origins if isinstance(value, SealedTensor) else ():
+            if texts not in seen:
+                seen.append(texts)
+                yield texts
