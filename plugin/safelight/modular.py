@@ -32,8 +32,8 @@ from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, Outpu
 from .blocking import BlockingGuard
 from .channels import Call, read_call
 from .creation import gravest
+from .dropin.call_request import request_for
 from .dropin.carried import carried_texts, check_adapters
-from .dropin.guarded_call import _request
 from .dropin.modular_admission import Admitted, abandon, admit
 from .dropin.outputs import OnBlock, Ruled, answer, black
 from .errors import ConfigError, ContentBlocked, SafelightError, UnjudgedChannel, UnscreenedPipeline
@@ -136,7 +136,7 @@ class PromptGuardBlock(ModularPipelineBlocks):  # type: ignore[misc]
         found = []
         for texts in call.texts:
             check_adapters(components, texts, self._guard.guard.policy)
-            found.append(_request({**texts, **carried_texts(components, texts)}, principal, call.arguments))
+            found.append(request_for({**texts, **carried_texts(components, texts)}, principal, call.arguments))
         return found
 
 

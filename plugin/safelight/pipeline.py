@@ -27,7 +27,7 @@ from .request import Principal
 from .store import open_store
 
 if TYPE_CHECKING:
-    from .dropin.guarded_call import Options
+    from .dropin.options import Options
     from .dropin.previews import Previews
 
 P = TypeVar("P")
@@ -82,7 +82,7 @@ def protect(
     """
     from diffusers import DiffusionPipeline
 
-    from .dropin.guarded_call import Options, check_options
+    from .dropin.options import Options, check_options
     from .dropin.seals import seal
 
     if not isinstance(pipe, DiffusionPipeline):

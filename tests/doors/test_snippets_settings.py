@@ -22,7 +22,19 @@ from diffusers.models.attention_processor import AttnProcessor
 import safelight
 from fakes import make_guard
 from safelight.errors import ContentBlocked, UnscreenedPipeline
-from snippets import FORBIDDEN, PROMPT, LateJudge, build, guard_with, guarded, is_black, same, seed, withheld
+from snippets import (
+    FORBIDDEN,
+    PROMPT,
+    LateJudge,
+    build,
+    guard_with,
+    guarded,
+    is_black,
+    kept_plain,
+    same,
+    seed,
+    withheld,
+)
 from tiny_pipelines import BUILDERS, TEXT_TO_IMAGE, inputs
 
 FAMILIES = list(TEXT_TO_IMAGE)
@@ -36,21 +48,27 @@ def model_of(pipe: Any) -> Any:
     return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
 
 
-SCHEDULERS = (
-    *[("sd15", name) for name in ("DDIMScheduler", "PNDMScheduler", "UniPCMultistepScheduler", "LCMScheduler")],
-    *[("sd15", name) for name in ("HeunDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DDPMScheduler")],
-    *[("sdxl", name) for name in ("DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "LMSDiscreteScheduler")],
-    ("sd3", "FlowMatchEulerDiscreteScheduler"),
-    ("flux", "FlowMatchHeunDiscreteScheduler"),
+SCHEDULERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("sd15", "DDPMScheduler", {}),
+    ("sd15", "EulerAncestralDiscreteScheduler", {}),
+    # Two calls of the model a step.
+    ("sd15", "HeunDiscreteScheduler", {}),
+    ("sd15", "LCMScheduler", {}),
+    ("sd15", "PNDMScheduler", {"skip_prk_steps": True}),
+    ("sd15", "UniPCMultistepScheduler", {}),
+    ("sdxl", "DDIMScheduler", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
+    ("sdxl", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    ("sdxl", "DPMSolverSinglestepScheduler", {}),
+    ("sd3", "FlowMatchEulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    ("flux", "FlowMatchEulerDiscreteScheduler", {"shift": 1.0}),
 )
 
 
-@pytest.mark.parametrize(("name", "scheduler"), SCHEDULERS)
-@pytest.mark.filterwarnings("ignore:LMSDiscreteScheduler:FutureWarning")
-def test_another_scheduler(name: str, scheduler: str) -> None:
+@pytest.mark.parametrize(("name", "scheduler", "more"), SCHEDULERS)
+def test_another_scheduler(name: str, scheduler: str, more: dict[str, Any]) -> None:
     def exchange(pipe: Any, prompt: str) -> Any:
-        pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
-        return call(name, pipe, prompt, num_inference_steps=3)
+        pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config, **more)
+        return call(name, pipe, prompt, num_inference_steps=4)
 
     same(name, exchange, fresh=True)
     withheld(name, exchange, fresh=True)
@@ -132,17 +150,24 @@ def test_an_offloaded_pipeline_is_freed_after_a_stop_and_works_again(name: str, 
     assert (decoded, freed) == ([1], [1, 1])
 
 
-@pytest.mark.parametrize("name", ["sd15", "flux"])
-def test_a_compiled_model(name: str) -> None:
-    def compile_and_call(pipe: Any, prompt: str) -> list[Any]:
-        if name == "flux":
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_compiled_model(in_place: bool, before: bool) -> None:
+    def compile_model() -> None:
+        if in_place:
             pipe.transformer.compile(backend="eager")
         else:
-            pipe.unet = torch.compile(pipe.unet, backend="eager")
-        return [call(name, pipe, prompt), call(name, pipe, prompt)]
+            pipe.transformer = torch.compile(pipe.transformer, backend="eager")
 
-    same(name, compile_and_call, fresh=True)
-    withheld(name, compile_and_call, fresh=True)
+    pipe = build("flux")
+    if before:
+        compile_model()
+    guarded(pipe)
+    if not before:
+        compile_model()
+    plain = call("flux", kept_plain("flux"), PROMPT)
+    assert [call("flux", pipe, PROMPT) == plain for _ in range(2)] == [True, True]
+    assert is_black(call("flux", pipe, FORBIDDEN))
 
 
 @pytest.mark.parametrize("name", BUILDERS)

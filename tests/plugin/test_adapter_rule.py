@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -24,6 +25,13 @@ def test_a_policy_that_says_nothing_and_the_shipped_one_allow_any_adapter() -> N
 def test_every_form_of_an_entry_is_read() -> None:
     read = policy(f"loras = {list(ENTRIES)}\ntextual_inversions = []").adapters
     assert read == AdapterRule(ENTRIES, ())
+
+
+def test_the_example_in_the_shipped_policy_is_one() -> None:
+    text = (files("safelight") / "policies" / "default.toml").read_text("utf-8")
+    example = text[text.index("# [adapters]") :].partition("\n\n")[0].replace("# ", "")
+    read = policy(example.removeprefix("[adapters]")).adapters
+    assert read.loras and read.textual_inversions
 
 
 def test_the_lists_are_part_of_the_policys_hash() -> None:

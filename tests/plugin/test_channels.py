@@ -43,6 +43,7 @@ NO_PICTURES = frozenset(
 """The packages of diffusers whose pipelines make none. What is new is in no list, and so has to be ruled on."""
 
 MOVING = frozenset({"Cosmos2VideoToWorldPipeline", "Cosmos2_5_PredictBasePipeline", "Cosmos2_5_TransferPipeline"}) | {
+    "AnimateDiffPAGPipeline",
     "Cosmos3OmniPipeline",
     "CosmosTextToWorldPipeline",
     "CosmosVideoToWorldPipeline",

@@ -31,6 +31,7 @@ from safelight.modular import ImageGuardBlock, PromptGuardBlock
 from safelight.policy import Action, Reason
 from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Outcome, Stage, Verdict
+from tiny_pipelines import flux, sd3
 from tiny_sdxl import tiny_sdxl
 
 SIZE = {"height": 64, "width": 64, "num_inference_steps": 2}
@@ -62,7 +63,7 @@ class Between(ModularPipelineBlocks):  # type: ignore[misc]
 
 @cache
 def shared_parts() -> Mapping[str, Any]:
-    return tiny_sdxl().components
+    return dict(tiny_sdxl().components)
 
 
 def with_parts(blocks: Any, parts: Mapping[str, Any] | None = None) -> Any:
@@ -128,6 +129,20 @@ def test_an_allowed_picture_is_the_one_that_the_plain_pipeline_makes(form: str) 
         assert np.array_equal(np.asarray(made), np.asarray(expected))
     assert state.get("nsfw_content_detected") == [False] * 4
     assert [decision.allows for decision in state.get("decisions")] == [True] * 4
+
+
+@pytest.mark.parametrize("task", ["text", "image"])
+@pytest.mark.parametrize("kind", [FluxAutoBlocks, StableDiffusion3AutoBlocks])
+def test_other_modular_pipelines_are_guarded_too(kind: Any, task: str) -> None:
+    parts = (flux if kind is FluxAutoBlocks else sd3)().components
+    call = {"prompt": "a cup", "num_images_per_prompt": 2, **SIZE}
+    if task == "image":
+        call |= {"image": ramp(), "strength": 0.5, "num_inference_steps": 4}
+    wanted = with_parts(kind(), parts)(**call, generator=seeded(), output="images")
+    state = with_parts(guarded_blocks(spoilt(1), kind=kind), parts)(**call, generator=seeded())
+    assert state.get("nsfw_content_detected") == [False, True]
+    assert np.array_equal(np.asarray(state.get("images")[0]), np.asarray(wanted[0]))
+    assert state.get("images")[1].getextrema() == BLACK
 
 
 @pytest.mark.parametrize("form", ["pil", "np", "pt"])

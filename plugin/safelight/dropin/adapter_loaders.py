@@ -62,9 +62,9 @@ def _loading_lora(plain: Method) -> Method:
             # Asked once and handed on, so that what is hashed is what is loaded.
             named["weight_name"] = kwargs["weight_name"] = guessed
         given, tensors = _given(named), source_of_tensors(_given(named))
-        swapped = named.get("adapter_name") if named.get("hotswap") else None
+        swapped = str(named["adapter_name"]) if named.get("hotswap") else ""
         before = _lora_configs(self, but=swapped)
-        for part in _parts(self) if swapped else ():
+        for part in _parts(self):
             if swapped in lora_configs(part):
                 # If it fails half-way, nobody knows whose weights these are.
                 mark(lora_configs(part)[swapped], ())
@@ -217,8 +217,8 @@ def _parts(pipe: Any) -> list[Any]:
     return list(pipe.components.values())
 
 
-def _lora_configs(pipe: Any, *, but: str | None = None) -> list[tuple[str, Any]]:
-    return [item for part in _parts(pipe) for item in lora_configs(part).items() if item[0] != but]
+def _lora_configs(pipe: Any, *, but: str = "") -> list[tuple[str, Any]]:
+    return [item for part in _parts(pipe) for item in lora_configs(part).items() if not but or item[0] != but]
 
 
 def _projections(pipe: Any) -> list[Any]:

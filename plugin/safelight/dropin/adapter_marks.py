@@ -73,14 +73,19 @@ def _table(encoder: Any) -> Any:
 
 def adapted_layers(part: Any) -> tuple[Any, ...]:
     """Return a model's layers that peft put an adapter on. They are told by their class: peft may not be installed."""
-    found = []
-    # Not by modules(), which keeps names and takes ten times as long: this is done at every call.
+    found: list[Any] = []
+    adapted: dict[type[Any], bool] = {}
+    # Not by modules(), which takes several times as long: this is done at every call.
     waiting = [part] if hasattr(part, "named_modules") else []
     while waiting:
         module = waiting.pop()
-        if module is not None:
-            found += [module] if hasattr(type(module), "merged_adapters") else []
-            waiting += reversed(module._modules.values())
+        kind = type(module)
+        if kind not in adapted:
+            adapted[kind] = hasattr(kind, "merged_adapters")
+        if adapted[kind]:
+            found.append(module)
+        if module is not None and module._modules:
+            waiting.extend(reversed(module._modules.values()))
     return tuple(found)
 
 

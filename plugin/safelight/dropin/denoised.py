@@ -74,7 +74,7 @@ def _roughness(latents: torch.Tensor) -> float:
 
 
 def _smoothed(noisy: torch.Tensor, sigma: float) -> torch.Tensor:
-    # The mean of n x n cells has an n-th of the noise: half the size of the picture in them is little enough.
-    cell = min(max(math.ceil(2 * sigma), 1), _LARGEST_CELL, *noisy.shape[-2:])
+    # The mean of n x n cells has an n-th of the noise: no more of it than of the picture.
+    cell = min(max(math.ceil(sigma), 1), _LARGEST_CELL, *noisy.shape[-2:])
     means = functional.avg_pool2d(noisy, cell, ceil_mode=True) / (1 + (sigma / cell) ** 2)
     return functional.interpolate(means, size=noisy.shape[-2:], mode="bilinear") if cell > 1 else means

@@ -7,24 +7,23 @@ judges, and every picture is looked at. Whatever fails on the way ends the call 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..blocking import BlockingGuard
 from ..channels import Call, read_call
 from ..creation import gravest
 from ..encoding import encode_raw
-from ..errors import ConfigError, ContentBlocked, GenerationFailed, InvalidRequest
-from ..policy import Decision, Policy, Reason
+from ..errors import ContentBlocked, GenerationFailed, InvalidRequest
+from ..policy import Decision, Reason
 from ..request import GenerationRequest, Principal
 from ..verdict import Stage
 from . import seals
 from .beside import Awaited, Beside, Stopped
+from .call_request import request_for
 from .carried import carried_texts, check_adapters
+from .options import Options
 from .outputs import (
-    OnBlock,
     Ruled,
     answer,
     as_tuple,
@@ -36,51 +35,10 @@ from .outputs import (
     no_latents,
     pictures_of,
 )
-from .safety_guidance import check_guidance, check_step, steered
+from .plain_run import calls_back, can_be_stopped, generators_of, is_diffusers_own, left_as_it_was
+from .safety_guidance import check_step, steered
 from .sealed import SealedTensor
 from .step_end import StepEnd, hand_open, hand_sealed
-
-if TYPE_CHECKING:
-    from .previews import Previews
-
-Screening = Literal["beside", "before"]
-
-NO_TEXT = "(no text)"
-"""Stands for an empty prompt in the record, and before the judges."""
-
-EMBEDDINGS = "(embeddings, which no screen can read)"
-"""Stands for a prompt that was given as embeddings only, where that is allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a pipeline is guarded.
-
-    Args:
-        on_block: What stands at a blocked picture's place.
-        screening: Whether the prompt's judges are asked before the pipeline runs, or beside it.
-        allow: What goes in and out unread: ``embeddings``, ``latents``, ``callbacks``.
-        guidance: ``safety``, or None.
-        previews: How half-made pictures are looked at, or None.
-    """
-
-    on_block: OnBlock = "black"
-    screening: Screening = "beside"
-    allow: frozenset[str] = frozenset()
-    guidance: str | None = None
-    previews: Previews | None = None
-
-
-def check_options(pipe: Any, cls: type[Any], options: Options, policy: Policy) -> None:
-    """Refuse options that a pipeline cannot carry out.
-
-    Raises:
-        ConfigError: If one cannot, or the pipeline has no model that could be guarded.
-    """
-    if not seals.denoisers(pipe):
-        raise ConfigError(f"protect: {cls.__name__} has neither a unet nor a transformer to guard")
-    if options.guidance is not None:
-        check_guidance(pipe, cls, policy.guidance.text)
 
 
 def guarded_call(
@@ -148,7 +106,7 @@ class _GuardedCall:
         for texts in self._call.texts:
             check_adapters(self._pipe, texts, self._guard.guard.policy)
             carried = carried_texts(self._pipe, texts)
-            found.append(_request({**texts, **carried}, self._principal, self._call.arguments))
+            found.append(request_for({**texts, **carried}, self._principal, self._call.arguments))
         return found
 
     def _begin(self, requests: Sequence[GenerationRequest]) -> None:
@@ -177,9 +135,7 @@ class _GuardedCall:
                 for other in inputs.values():
                     other.cancel()
                 raise
-        if self._options.screening == "before" or not (
-            _calls_back(self._pipe, self._cls) or seals.decoders(self._pipe)
-        ):
+        if self._options.screening == "before" or not (can_be_stopped(self._pipe, self._cls)):
             # Where nothing can be stopped between the steps and the pixels, the judges go first.
             self._settle()
 
@@ -207,21 +163,25 @@ class _GuardedCall:
         A run that is stopped because nothing of it may be shown returns None. One that had to be stopped because the
         pipeline does not tell its pictures apart while it makes them runs again, without what is blocked.
         """
-        generators = _generators(self._call.arguments.get("generator"))
+        generators = generators_of(self._call.arguments.get("generator"))
         states = [generator.get_state() for generator in generators]
         looks = self._options.previews is not None
         with seals.lock_of(self._pipe):
             while places := list(self._awaited):
                 beside = self._beside(looks=looks)
+                output = None
                 try:
                     output = self._run_once(places, beside)
                     beside.wait()
-                    return output, places
                 except Stopped:
-                    self._stopped(beside)
+                    # Not raised from here: the error would keep the tensors of the stopped run alive.
+                    output = None
                 finally:
                     beside.close()
                     self._previewed = dict(beside.previewed)
+                if output is not None:
+                    return output, places
+                self._stopped(beside)
                 # A second run must not be stopped by a look: it ends with the pictures that the screens rule on.
                 looks = False
                 for generator, state in zip(generators, states, strict=True):
@@ -261,8 +221,8 @@ class _GuardedCall:
                 concepts=self._guard.guard.policy.guidance.text,
                 count=len(places) if call.batched else None,
             )
-        if _calls_back(self._pipe, self._cls):
-            trusted = "callbacks" in options.allow or _is_diffusers_own(call.callback)
+        if calls_back(self._pipe, self._cls):
+            trusted = "callbacks" in options.allow or is_diffusers_own(call.callback)
             step_end = StepEnd(
                 beside,
                 call.callback,
@@ -280,7 +240,7 @@ class _GuardedCall:
         form = "np" if call.output_type == "pil" else call.output_type
         # A model may have been exchanged since the last call.
         seals.seal(self._pipe)
-        with seals.running(self._pipe, beside), _left_as_it_was(self._pipe):
+        with seals.running(self._pipe, beside), left_as_it_was(self._pipe):
             return self._cls.__call__(self._pipe, **arguments, output_type=form, return_dict=True)
 
     def _answer(self, output: Any, places: Sequence[int]) -> Any:
@@ -362,51 +322,3 @@ class _GuardedCall:
     def _blank(self) -> Any:
         size = self._call.arguments.get("height"), self._call.arguments.get("width")
         return blank(self._pipe, seals.denoisers(self._pipe)[0], size, self._call.output_type)
-
-
-def _request(texts: Mapping[str, str], principal: Principal, arguments: Mapping[str, Any]) -> GenerationRequest:
-    own = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
-    named: dict[str, Any] = {name: texts[name] for name in own if name in texts}
-    if not named.get("prompt", "").strip():
-        named["prompt"] = EMBEDDINGS if arguments.get("prompt_embeds") is not None else NO_TEXT
-    return GenerationRequest(
-        principal=principal, **named, extra_texts={name: texts[name] for name in texts if name not in own}
-    )
-
-
-def _generators(given: Any) -> list[Any]:
-    if given is None:
-        return []
-    # The same one may be given for several pictures.
-    return list({id(generator): generator for generator in (given if isinstance(given, list) else [given])}.values())
-
-
-def _calls_back(pipe: Any, cls: type[Any]) -> bool:
-    known = "callback_on_step_end" in inspect.signature(cls.__call__).parameters
-    return known and "latents" in getattr(pipe, "_callback_tensor_inputs", ())
-
-
-def _is_diffusers_own(callback: Any) -> bool:
-    from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-
-    return isinstance(callback, (PipelineCallback, MultiPipelineCallbacks))
-
-
-@contextmanager
-def _left_as_it_was(pipe: Any) -> Iterator[None]:
-    """Undo what a pipeline does at the end of its call, where an exception keeps it from getting there."""
-    unet: Any = getattr(pipe, "unet", None)
-    vae: Any = getattr(pipe, "vae", None)
-    processors = dict(unet.attn_processors) if unet is not None and hasattr(pipe, "set_pag_applied_layers") else None
-    dtype = getattr(vae, "dtype", None)
-    try:
-        yield
-    except BaseException:
-        if processors is not None:
-            unet.set_attn_processor(processors)
-        if dtype is not None and vae.dtype != dtype:
-            # It is computed in more bits than it is kept in.
-            vae.to(dtype=dtype)
-        # Offloaded models go back to where they wait.
-        pipe.maybe_free_model_hooks()
-        raise

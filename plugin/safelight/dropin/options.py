@@ -1,0 +1,48 @@
+"""How a pipeline is guarded, beside by whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import ConfigError
+from ..policy import Policy
+from . import seals
+from .outputs import OnBlock
+from .safety_guidance import check_guidance
+
+if TYPE_CHECKING:
+    from .previews import Previews
+
+Screening = Literal["beside", "before"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a pipeline is guarded.
+
+    Args:
+        on_block: What stands at a blocked picture's place.
+        screening: Whether the prompt's judges are asked before the pipeline runs, or beside it.
+        allow: What goes in and out unread: ``embeddings``, ``latents``, ``callbacks``.
+        guidance: ``safety``, or None.
+        previews: How half-made pictures are looked at, or None.
+    """
+
+    on_block: OnBlock = "black"
+    screening: Screening = "beside"
+    allow: frozenset[str] = frozenset()
+    guidance: str | None = None
+    previews: Previews | None = None
+
+
+def check_options(pipe: Any, cls: type[Any], options: Options, policy: Policy) -> None:
+    """Refuse options that a pipeline cannot carry out.
+
+    Raises:
+        ConfigError: If one cannot, or the pipeline has no model that could be guarded.
+    """
+    if not seals.denoisers(pipe):
+        raise ConfigError(f"protect: {cls.__name__} has neither a unet nor a transformer to guard")
+    if options.guidance is not None:
+        check_guidance(pipe, cls, policy.guidance.text)
