@@ -12,6 +12,7 @@ from PIL import Image
 from fakes import (
     ALICE,
     BOB,
+    MARKER,
     SENTINEL,
     BrokenImageScreen,
     FakeGenerator,
@@ -22,7 +23,7 @@ from fakes import (
     make_guard,
     sentinel_screen,
 )
-from safelight.encoding import encode_png, sha256_hex
+from safelight.encoding import encode_png, encode_raw, sha256_hex
 from safelight.errors import ConfigError, ContentBlocked, GenerationFailed, ScreeningUnavailable, StoreUnavailable
 from safelight.guard import GuardSettings
 from safelight.policy import Action, Reason
@@ -321,3 +322,39 @@ async def test_a_store_whose_file_was_deleted_lets_nothing_out(tmp_path: Path) -
     (tmp_path / "s.db").unlink()
     with pytest.raises(StoreUnavailable):
         await guard.create(ask(), FakeGenerator())
+
+
+async def test_reserved_requests_of_one_person_see_one_another_before_any_is_judged() -> None:
+    judge = FakeJudge()
+    guard = make_guard(prompt_screens=[judge])
+    first, second = [await guard.reserve(GenerationRequest(text, ALICE)) for text in ("zor", "blax")]
+    with pytest.raises(ContentBlocked):
+        await guard.rule(second)
+    assert (await guard.rule(first)).decision.allows
+
+
+async def test_an_input_picture_that_is_blocked_blocks_its_request() -> None:
+    guard = make_guard()
+    reservation = await guard.reserve(GenerationRequest("a cup", ALICE))
+    plain, marked = (encode_raw(Image.new("RGB", (32, 32), colour)) for colour in ("white", MARKER))
+    assert [decision.allows for decision in await guard.screen_inputs(reservation, [plain])] == [True]
+    with pytest.raises(ContentBlocked) as blocked:
+        await guard.screen_inputs(reservation, [plain, marked])
+    assert (blocked.value.decision.stage, blocked.value.decision.index) == (Stage.IMAGE, 1)
+    assert guard.store.history(ALICE, limit=9).blocked == 1
+
+
+async def test_a_look_at_a_half_made_picture_records_what_it_blocks_and_nothing_else() -> None:
+    guard = make_guard()
+    admission = await guard.reserve(GenerationRequest("a cup", ALICE))
+    plain, marked = (encode_raw(Image.new("RGB", (32, 32), colour)) for colour in ("white", MARKER))
+    found = await guard.preview(admission, [plain, marked])
+    assert [decision is not None for decision in found] == [False, True]
+    assert guard.store.decisions(request_id=admission.request_id) == [found[1]]
+
+
+async def test_a_look_that_fails_says_nothing() -> None:
+    guard = make_guard(image_screens=[BrokenImageScreen(lambda images: [])])
+    reservation = await guard.reserve(GenerationRequest("a cup", ALICE))
+    assert await guard.preview(reservation, [encode_raw(Image.new("RGB", (32, 32)))]) == (None,)
+    assert guard.store.decisions(request_id=reservation.request_id) == []

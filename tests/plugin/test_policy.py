@@ -241,3 +241,48 @@ def test_no_picture_is_ever_skipped() -> None:
 def test_a_skipped_screen_is_not_on_the_receipt() -> None:
     decision = decide(found(0.0), skipped(), policy=Policy.parse(CASCADE), expected=("a", "judge"))
     assert decision.screens == ("a",)
+
+
+def with_guidance(section: str) -> Policy:
+    return Policy.parse(POLICY.replace("[categories", f"[guidance]\n{section}\n[categories", 1))
+
+
+def test_concepts_to_steer_away_from_are_read_as_one_text_in_their_order() -> None:
+    policy = with_guidance('concepts = ["teapots", "open  umbrellas "]')
+    assert policy.guidance.concepts == ("teapots", "open umbrellas")
+    assert policy.guidance.text == "teapots, open umbrellas"
+
+
+def test_a_policy_without_concepts_steers_away_from_what_it_blocks_by_title() -> None:
+    for policy in (sentinel_policy(), with_guidance("")):
+        assert policy.guidance.concepts == ("The sentinel word",)
+
+
+def test_nothing_is_steered_away_from_the_title_of_the_gravest_category() -> None:
+    # It says what is protected.
+    policy = Policy.parse(POLICY.replace('"sentinel"]', '"sexual/minors"]'))
+    assert policy.guidance.concepts == ()
+
+
+def test_concepts_may_be_none_at_all() -> None:
+    assert with_guidance("concepts = []").guidance.text == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "named"),
+    [
+        ("concepts = [3]", "concepts"),
+        ('concepts = [" "]', "concepts"),
+        ('concepts = "teapots"', "concepts"),
+        ("concept = []", "concept: unknown key; did you mean 'concepts'"),
+    ],
+)
+def test_concepts_that_are_no_words_are_refused(section: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=rf"guidance\.{named}"):
+        with_guidance(section)
+
+
+def test_the_shipped_policys_concepts_fit_into_a_clip_text_encoder() -> None:
+    text = Policy.default().guidance.text
+    # CLIP reads 75 tokens and has most of such words whole; even at two tokens a word and one a sign they fit.
+    assert 0 < 2 * len(text.split()) + text.count(",") + text.count("-") <= 75

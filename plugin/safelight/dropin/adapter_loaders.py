@@ -65,7 +65,7 @@ def _loading_lora(plain: Method) -> Method:
         swapped = str(named["adapter_name"]) if named.get("hotswap") else ""
         before = _lora_configs(self, but=swapped)
         for part in _parts(self):
-            if swapped in lora_configs(part):
+            if swapped and swapped in lora_configs(part):
                 # If it fails half-way, nobody knows whose weights these are.
                 mark(lora_configs(part)[swapped], ())
         result = plain(self, *args, **kwargs)

@@ -18,7 +18,7 @@ from safelight.errors import InvalidRequest, UnjudgedChannel
 
 LEVEL = 1 / 255
 SIDE = 8
-MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr", "HSV", "LAB")
+MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr", "HSV")
 
 
 def read(value: Any, name: str = "image", **more: Any) -> InputPictures:
