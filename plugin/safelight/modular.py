@@ -36,7 +36,7 @@ from .dropin.call_request import request_for
 from .dropin.carried import carried_texts, check_adapters
 from .dropin.modular_admission import Admitted, abandon, admit
 from .dropin.outputs import OnBlock, Ruled, answer, black
-from .errors import ConfigError, ContentBlocked, SafelightError, UnjudgedChannel, UnscreenedPipeline
+from .errors import ConfigError, ContentBlocked, InvalidRequest, SafelightError, UnjudgedChannel, UnscreenedPipeline
 from .guard import Guard
 from .pipeline import _default_guard
 from .quiet import hush
@@ -133,6 +133,8 @@ class PromptGuardBlock(ModularPipelineBlocks):  # type: ignore[misc]
         principal = self._principal if speaker is None else speaker
         if isinstance(principal, str):
             principal = Principal(principal, tenant=self._principal.tenant)
+        if not isinstance(principal, Principal):
+            raise InvalidRequest("principal", "must be a name or a safelight.Principal")
         found = []
         for texts in call.texts:
             check_adapters(components, texts, self._guard.guard.policy)

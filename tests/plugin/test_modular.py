@@ -14,6 +14,7 @@ from diffusers import FluxAutoBlocks, ModularPipelineBlocks, StableDiffusion3Aut
 from peft import LoraConfig
 from PIL import Image
 
+import safelight
 from fakes import ALICE, MARKER, SENTINEL, FakeJudge, FaultyStore, MarkerScreen, failed, make_guard
 from safelight.channel_table import PICTURES, TEXTS
 from safelight.errors import (
@@ -410,6 +411,28 @@ def test_a_call_may_name_who_asks() -> None:
     for who in (None, "carol", ALICE):
         pipe(prompt="tea", principal=who, **SIZE)
     assert [request.principal.id for request, _ in judge.seen] == [ALICE.id, "carol", ALICE.id]
+    with pytest.raises(InvalidRequest, match="principal"):
+        pipe(prompt="tea", principal=5, **SIZE)
+
+
+def test_models_that_another_guarded_pipeline_sealed_do_not_run() -> None:
+    parts = safelight.protect(tiny_sdxl(), make_guard()).components
+    with pytest.raises(UnscreenedPipeline):
+        with_parts(guarded_blocks(), parts)(prompt="tea", **SIZE)
+
+
+def test_where_one_prompt_cannot_be_judged_none_of_the_call_is_admitted() -> None:
+    def answer(request: Any) -> Verdict:
+        if request.prompt == "tea":
+            return failed(Outcome.TIMEOUT)
+        return Verdict("judge", Stage.PROMPT, {"sentinel": float(request.prompt == SENTINEL)})
+
+    guard = make_guard(prompt_screens=[FakeJudge(answer=answer)])
+    with pytest.raises(ScreeningUnavailable):
+        guarded(guard, principal=ALICE)(prompt=["a cup", SENTINEL, "tea"], **SIZE)
+    turns = guard.store.history(ALICE, limit=9).turns
+    assert [turn.texts["prompt"] for turn in turns] == ["a cup", SENTINEL, "tea"]
+    assert [turn.action for turn in turns] == [None, Action.BLOCK, None]
 
 
 def test_a_lora_is_judged_by_its_name() -> None:

@@ -142,11 +142,12 @@ class _GuardedCall:
     def _settle(self) -> list[int]:
         """Wait for the rulings of all prompts that are left; return the places of the admitted."""
         for place, item in list(self._awaited.items()):
-            try:
-                if item.ruling is not None:
-                    item.ruling.result()
-            except ContentBlocked as blocked:
-                self._withhold(place, blocked)
+            # Not result(): what that raises holds this frame, and so the call and all that it was given, in a circle.
+            failure = item.ruling.exception() if item.ruling is not None else None
+            if isinstance(failure, ContentBlocked):
+                self._withhold(place, failure)
+            elif failure is not None:
+                raise failure
         return list(self._awaited)
 
     def _withhold(self, place: int, blocked: ContentBlocked) -> None:

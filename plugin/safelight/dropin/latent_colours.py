@@ -60,7 +60,8 @@ def latent_colours(pipe: Any) -> LatentColours:
 def unscaled(latents: torch.Tensor, config: Any) -> torch.Tensor:
     """Return a pipeline's latents as a VAE of this configuration takes and gives them."""
     factor, offset = _scale(config, latents)
-    return latents * factor + offset
+    restored: torch.Tensor = latents * factor + offset
+    return restored
 
 
 def _scale(config: Any, like: torch.Tensor) -> tuple[Any, Any]:
@@ -79,7 +80,7 @@ def _fitted(pipe: Any, vae: Any) -> LatentColours:
     shown = _pictures(_CELLS * getattr(pipe, "vae_scale_factor", 8))
     with _able_to_encode(vae):
         place = {"device": _device(pipe, vae), "dtype": next(vae.parameters()).dtype}
-        latents = torch.cat([_latents(vae.encode(part.to(**place))) for part in shown.split(_BATCH)])
+        latents = torch.cat([_latents(vae.encode(part.to(**place))) for part in torch.split(shown, _BATCH)])
     factor, offset = _scale(vae.config, latents)
     latents = (latents - offset) / factor
     if not bool(latents.isfinite().all()):
@@ -98,8 +99,10 @@ def _least_squares(latents: torch.Tensor, colours: torch.Tensor) -> LatentColour
 
 def _latents(encoded: Any) -> torch.Tensor:
     # The most probable ones: drawing would move torch's random state.
-    found = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else None
-    found = next((getattr(encoded, name) for name in ("latents", "latent") if found is None), found)
+    if hasattr(encoded, "latent_dist"):
+        found: torch.Tensor = encoded.latent_dist.mode()
+    else:
+        found = encoded.latents if hasattr(encoded, "latents") else encoded.latent
     return found.float().cpu()
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from ..blocking import BlockingGuard
 from ..channel_table import TEXTS
 from ..channels import Call
-from ..creation import Admission
+from ..creation import Admission, Reservation
 from ..encoding import encode_raw
 from ..errors import ContentBlocked, GenerationFailed, ScreeningUnavailable, UnscreenedPipeline
 from ..guard import Guard
@@ -105,14 +105,21 @@ def admit(
         CoolDown: If too many of the principal's requests were blocked. Then none is admitted.
         ScreeningUnavailable: If a screen or the store failed. Then none is admitted.
     """
-    asked = [guard.start(_judged(guard.guard, request, own)) for request, own in zip(requests, pictures, strict=True)]
+    reserved: list[Reservation] = []
+    asked: list[Future[Admission]] = []
     try:
+        for request in requests:
+            reserved.append(guard.reserve(request))
+        for reservation, own in zip(reserved, pictures, strict=True):
+            asked.append(guard.start(_judged(guard.guard, reservation, own)))
         wait(asked)
         return [_ruling(future) for future in asked]
     except BaseException:
         for future in asked:
-            if not future.cancel() and future.exception() is None:
-                guard.abandon(future.result())
+            future.cancel()
+        for reservation in reserved:
+            # One that was blocked stays blocked.
+            guard.abandon(reservation)
         raise
 
 
@@ -143,8 +150,7 @@ def pictures_in(images: Any) -> tuple[list[Any], str]:
     raise GenerationFailed("the blocks left nothing in 'images' that can be looked at")
 
 
-async def _judged(guard: Guard, request: GenerationRequest, pictures: Sequence[Image.Image]) -> Admission:
-    reservation = await guard.reserve(request)
+async def _judged(guard: Guard, reservation: Reservation, pictures: Sequence[Image.Image]) -> Admission:
     if pictures:
         await guard.screen_inputs(reservation, [encode_raw(picture) for picture in pictures])
     return await guard.rule(reservation)

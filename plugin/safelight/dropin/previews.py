@@ -68,6 +68,8 @@ def check_previews(pipe: Any, previews: Previews) -> None:
     Raises:
         ConfigError: If its latents cannot be read, or the decoder is of no use for them.
     """
+    if not isinstance(previews, Previews):
+        raise ConfigError(f"previews: must be a safelight.Previews, not {type(previews).__name__}")
     unpack = getattr(pipe, "_unpack_latents", None)
     known = unpack is not None and set(inspect.signature(unpack).parameters) <= _UNPACKED_BY
     if hasattr(pipe, "_pack_latents") and not known:
@@ -153,7 +155,7 @@ def _index(scheduler: Any, step: int | None, total: int | None) -> int | None:
         return int(index)
     steps = getattr(scheduler, "timesteps", None)
     # A pipeline that starts from a picture leaves the first steps out.
-    return None if None in (step, total) or steps is None else len(steps) - total + step + 1
+    return None if step is None or total is None or steps is None else len(steps) - total + step + 1
 
 
 def _decoded(decoder: Any, latents: torch.Tensor) -> torch.Tensor:

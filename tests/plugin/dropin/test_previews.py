@@ -67,7 +67,15 @@ def shown(pipe: Any, latents: torch.Tensor, *, height: int = 64, width: int = 64
 
 @pytest.mark.parametrize(
     ("at", "named"),
-    [((), "at"), ((0.0,), "at"), ((1.0,), "at"), ((0.5, 40), "at"), ((math.nan,), "at"), ("0.4", "at"), ((True,), "at")],
+    [
+        ((), "at"),
+        ((0.0,), "at"),
+        ((1.0,), "at"),
+        ((0.5, 40), "at"),
+        ((math.nan,), "at"),
+        ("0.4", "at"),
+        ((True,), "at"),
+    ],
 )
 def test_shares_that_are_none_are_refused(at: Any, named: str) -> None:
     with pytest.raises(ConfigError, match=f"previews.{named}"):
@@ -77,6 +85,11 @@ def test_shares_that_are_none_are_refused(at: Any, named: str) -> None:
 def test_a_decoder_that_cannot_decode_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"previews\.decoder"):
         Previews(decoder=object())
+
+
+def test_what_is_no_previews_is_refused(pipe: Any) -> None:
+    with pytest.raises(ConfigError, match="Previews, not bool"):
+        check_previews(pipe, True)  # type: ignore[arg-type]
 
 
 def test_a_single_share_may_be_given_as_a_number() -> None:
@@ -311,7 +324,9 @@ def test_latents_of_a_scheduler_that_nobody_knows_are_shown_as_they_are() -> Non
     assert torch.equal(without_noise(NO_FRESH_NOISE["DDIM"], latents, index=None), latents)
 
 
-@pytest.mark.parametrize("name", ["sd15", "sd15_img2img", "sdxl", "sdxl_inpaint", "refiner", "sd3", "flux", "flux_img2img"])
+@pytest.mark.parametrize(
+    "name", ["sd15", "sd15_img2img", "sdxl", "sdxl_inpaint", "refiner", "sd3", "flux", "flux_img2img"]
+)
 def test_the_latents_of_a_running_pipeline_are_shown_after_every_step(name: str) -> None:
     pipe = tiny_pipelines.BUILDERS[name]()
     found: list[list[Image.Image]] = []

@@ -23,7 +23,7 @@ def parameters(cls: Any = diffusers.StableDiffusionXLPipeline) -> Mapping[str, i
     return inspect.signature(cls.__call__).parameters
 
 
-def changed(cls: Any = diffusers.StableDiffusionXLPipeline, *, count: int | None = None, **arguments: Any) -> Any:
+def changed(cls: Any = diffusers.StableDiffusionXLPipeline, *, count: Any = None, **arguments: Any) -> Any:
     return steered(arguments, parameters=parameters(cls), concepts=CONCEPTS, count=count)
 
 
