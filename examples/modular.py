@@ -1,22 +1,55 @@
 """Guard a modular diffusers pipeline with two blocks: the first judges what goes in, the last what comes out.
 
-    python examples/modular.py "a lighthouse in the fog" "a zorblax" --out pictures
+    python examples/modular.py "a lighthouse in the fog" "a red teapot" --out pictures
 
-It draws with the embedded sample model, so the pictures are noise; a policy that forbids one harmless word shows what
-becomes of a blocked prompt in a list. It needs the extra ``diffusers`` and nothing from a model hub.
+It draws with the embedded sample model, so that nothing is downloaded and the pictures are noise. Every prompt is its
+own; where one is blocked, its picture is black and the others are as they would have been.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from diffusers import StableDiffusionXLAutoBlocks
 
-from safelight import Guard, Policy
+from safelight.config import build_guard, read_settings
 from safelight.generators.tiny_sdxl import build
+from safelight.guard import Guard
 from safelight.modular import ImageGuardBlock, PromptGuardBlock
-from safelight.screens.open_nsfw import OpenNSFWScreen
-from safelight.screens.terms import TermsScreen
-from safelight.store.sqlite import SQLiteStore
+from safelight.store import open_store
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the arguments, ask for the pictures, save them, and say what was ruled on each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompts", nargs="+")
+    parser.add_argument("--out", type=Path, default=Path("pictures"), help="a folder")
+    parser.add_argument("--config", help="the configuration; by default safelight.toml if it is there")
+    args = parser.parse_args(argv)
+    settings = read_settings(args.config)
+    store = open_store(settings.store_url)
+    try:
+        draw(args.prompts, build_guard(settings, store), args.out)
+    finally:
+        store.close()
+
+
+def draw(prompts: list[str], guard: Guard, folder: Path) -> None:
+    """Ask a guarded modular pipeline for a picture of each prompt."""
+    blocks = StableDiffusionXLAutoBlocks()
+    blocks.sub_blocks.insert("prompt_guard", PromptGuardBlock(guard), 0)
+    blocks.sub_blocks.insert("image_guard", ImageGuardBlock(), len(blocks.sub_blocks))
+    pipe = blocks.init_pipeline()
+    parts = build().components
+    pipe.update_components(**{name: parts[name] for name in pipe.component_names if parts.get(name) is not None})
+
+    state = pipe(prompt=prompts, width=256, height=256, num_inference_steps=4)
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, (picture, decision) in enumerate(zip(state.get("images"), state.get("decisions"), strict=True)):
+        picture.save(folder / f"{place}.png")
+        print(f"{place}.png: {decision.action} ({decision.stage}, {decision.reason}), {decision.id}")
+
+
+if __name__ == "__main__":
+    main()

@@ -26,9 +26,6 @@ from collections.abc import Collection, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from diffusers import ModularPipelineBlocks, SequentialPipelineBlocks
-from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, OutputParam
-
 from .blocking import BlockingGuard
 from .channels import Call, read_call
 from .creation import gravest
@@ -36,11 +33,25 @@ from .dropin.call_request import request_for
 from .dropin.carried import carried_texts, check_adapters
 from .dropin.modular_admission import Admitted, abandon, admit
 from .dropin.outputs import OnBlock, Ruled, answer, black
-from .errors import ConfigError, ContentBlocked, InvalidRequest, SafelightError, UnjudgedChannel, UnscreenedPipeline
+from .errors import (
+    ConfigError,
+    ContentBlocked,
+    InvalidRequest,
+    MissingExtra,
+    SafelightError,
+    UnjudgedChannel,
+    UnscreenedPipeline,
+)
 from .guard import Guard
 from .pipeline import _default_guard
 from .quiet import hush
 from .request import GenerationRequest, Principal
+
+try:
+    from diffusers import ModularPipelineBlocks, SequentialPipelineBlocks
+    from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, OutputParam
+except ImportError as error:
+    raise MissingExtra("diffusers", "models", needed_by="safelight.modular") from error
 
 ADMITTED = "safelight_admitted"
 """Under this name the prompt block leaves in the state what the image block needs. It is of use to nobody else."""

@@ -17,17 +17,21 @@ import torch
 from PIL import Image
 
 import safelight
-from fakes import MARKER, SENTINEL, MarkerScreen, make_guard, sentinel_screen
+from fakes import MARKER, SENTINEL, FakeJudge, MarkerScreen, make_guard, sentinel_screen
+from safelight.channel_table import EMBEDDINGS, LATENTS, MASKS, PICTURES, TEXTS
 from safelight.dropin.sealed import SealedTensor
 from safelight.errors import InvalidRequest
 from safelight.request import GenerationRequest, Turn
-from safelight.verdict import Verdict
+from safelight.verdict import Stage, Verdict
 from snippets import arrays, build
-from tiny_pipelines import BUILDERS, SIDE, inputs
+from tiny_pipelines import BUILDERS, SIDE, TEXT_TO_IMAGE, inputs, photo
 
 REFUSALS = (InvalidRequest, TypeError, ValueError)
 NAMES_ONLY = "callback_on_step_end_tensor_inputs"
 """Lists names of the pipeline's own tensors: without a callback nobody reads it, and no text of it is used."""
+
+FORBIDDEN = ("refused", "blocked", "failed")
+"""What may become of a call that is not to show anything. None of these decodes a latent."""
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent", "numpy", "PIL", "", SENTINEL, ["pil"], 3, Image.new("RGB", (8, 8)))
 
@@ -48,36 +52,50 @@ class Watching(MarkerScreen):
 
 @dataclass
 class Swept:
-    """One guarded pipeline, what its models have run, and what became of the calls."""
+    """One guarded pipeline, what its models have run, and what became of the calls.
+
+    Args:
+        name: Of the pipeline.
+        protecting: Passed on to ``protect``.
+        guarded: Whether it is guarded at all.
+        prompt_screen: What reads the texts.
+    """
 
     name: str
+    protecting: Mapping[str, Any] = field(default_factory=dict)
+    guarded: bool = True
+    prompt_screen: Any = field(default_factory=sentinel_screen)
     pipe: Any = None
     screen: Watching = field(default_factory=Watching)
     ran: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
-    unscreened: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        guard = make_guard(prompt_screens=[sentinel_screen()], image_screens=[self.screen])
-        self.pipe = safelight.protect(build(self.name), guard)
+        self.pipe = build(self.name)
+        if self.guarded:
+            guard = make_guard(prompt_screens=[self.prompt_screen], image_screens=[self.screen])
+            self.pipe = safelight.protect(self.pipe, guard, **self.protecting)
         models = {"denoiser": getattr(self.pipe, "unet", None) or self.pipe.transformer}
         models |= {"encoder": self.pipe.vae.encoder, "decoder": self.pipe.vae.decoder}
         for part, model in models.items():
             model.register_forward_pre_hook(lambda module, args, part=part: self.ran.update([part]))
 
-    def call(self, what: str, arguments: Mapping[str, Any], *, may_pass: bool = False) -> str:
-        """Call the pipeline, and return what became of it; a call that let something through is noted."""
+    def call(self, what: str, arguments: Mapping[str, Any], *, expected: Sequence[str] = FORBIDDEN) -> str:
+        """Call the pipeline, and return what became of it; anything that is not expected is noted."""
         self.ran.clear()
         self.screen.shown.clear()
         try:
             output = self.pipe(**arguments)
-        except Exception as error:
-            early = isinstance(error, REFUSALS) and not self.ran
-            outcome = "refused" if early else f"failed: {what} {error!r}"[:150]
+        except REFUSALS:
+            outcome = "failed" if self.ran else "refused"
+        except Exception:
+            # As it fails in the plain pipeline: the models cannot take what they are given.
+            outcome = "failed"
         else:
             outcome = self._of(output)
-        if outcome == "unscreened" or (outcome == "screened" and not may_pass):
-            self.unscreened.append(f"{self.name}: {what}: {outcome}")
+        if outcome not in expected or (outcome in FORBIDDEN and self.ran["decoder"]):
+            self.wrong.append(f"{self.name}: {what}: {outcome}, after {dict(self.ran)}")
         self.outcomes[outcome] += 1
         return outcome
 
@@ -85,9 +103,11 @@ class Swept:
         if isinstance(output.images, SealedTensor):
             return "sealed"
         made = arrays(output.images)
-        if all(output.nsfw_content_detected):
-            return "unscreened" if any(array.any() for array in made) or self.ran["decoder"] else "blocked"
-        return "screened" if all(_pixels(array) in self.screen.shown for array in made) else "unscreened"
+        withheld = getattr(output, "nsfw_content_detected", None) or [False] * len(made)
+        if all(withheld):
+            return "unscreened" if any(array.any() for array in made) else "blocked"
+        seen = [_pixels(array) in self.screen.shown for array in made]
+        return "screened" if all(seen) and not any(withheld) else "unscreened"
 
 
 def _pixels(array: np.ndarray[Any, Any]) -> bytes:
@@ -174,20 +194,57 @@ def arguments(name: str, *, listed: bool) -> dict[str, Any]:
     return given | ({"prompt": [given["prompt"]]} if listed else {})
 
 
-@pytest.mark.parametrize("name", list(BUILDERS))
-def test_whatever_is_put_into_a_parameter_is_refused_or_judged_and_blocked(name: str) -> None:
-    swept = Swept(name)
+def put_into_every_parameter(swept: Swept) -> None:
     for parameter in parameters(swept.pipe):
         for form, make in VALUES.items():
             value = make()
-            given = arguments(name, listed=isinstance(value, list | tuple)) | {parameter: value}
-            names_only = parameter == NAMES_ONLY and form in ("[text]", "(text,)")
-            swept.call(f"{parameter} = {form}", given, may_pass=names_only)
-    print(f"{name}: {sum(swept.outcomes.values())} combinations: {dict(swept.outcomes)}")
-    assert swept.unscreened == []
-    assert swept.outcomes["blocked"] > 10 and swept.outcomes["refused"] > 500
-    # The fixed names of a pipeline's tensors, without a callback that would be handed them.
-    assert swept.outcomes["screened"] <= 2
+            given = arguments(swept.name, listed=isinstance(value, list | tuple)) | {parameter: value}
+            outcome = swept.call(f"{parameter} = {form}", given, expected=allowed(parameter, form))
+            if outcome == "blocked" and parameter in PICTURES and "latents" not in form:
+                assert not swept.ran, (parameter, form)
+    print(f"{swept.name}: {sum(swept.outcomes.values())} combinations: {dict(swept.outcomes)}")
+
+
+def allowed(parameter: str, form: str) -> Sequence[str]:
+    if parameter == NAMES_ONLY and form in ("[text]", "(text,)"):
+        return ("screened",)
+    if parameter in MASKS and form in ("embeddings", "packed latents"):
+        # They have the form of a mask, and are judged as what they are then: white all over.
+        return ("screened",)
+    return FORBIDDEN
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_whatever_is_put_into_a_parameter_is_refused_or_judged_and_blocked(name: str) -> None:
+    swept = Swept(name)
+    put_into_every_parameter(swept)
+    assert swept.wrong == []
+    assert swept.outcomes["refused"] > 600 and swept.outcomes["blocked"] > 10
+    assert swept.outcomes["failed"] < 15 and swept.outcomes["screened"] <= 4
+
+
+@pytest.mark.parametrize("name", ["sdxl_controlnet", "flux_inpaint"])
+def test_judged_before_no_step_is_spent_on_what_is_forbidden(name: str) -> None:
+    swept = Swept(name, {"screening": "before"})
+    for parameter in (*TEXTS, *PICTURES):
+        for form in ("text", "[text]", "picture", "[picture]", "sealed latents"):
+            value = VALUES[form]()
+            given = arguments(name, listed=isinstance(value, list)) | {parameter: value}
+            assert swept.call(f"{parameter} = {form}", given) in ("refused", "blocked")
+            assert not swept.ran
+    assert swept.wrong == [] and swept.outcomes["blocked"] > 10
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_with_everything_let_in_unread_every_picture_is_seen_all_the_same(name: str) -> None:
+    swept = Swept(name, {"allow": {"embeddings", "latents", "callbacks"}})
+    for parameter in set(parameters(swept.pipe)) & (EMBEDDINGS | LATENTS | PICTURES):
+        for form in VALUES:
+            if "latents" in form or "embeddings" in form:
+                given = arguments(name, listed=False) | {parameter: VALUES[form]()}
+                swept.call(f"{parameter} = {form}", given, expected=(*FORBIDDEN, "screened"))
+    assert swept.wrong == []
+    assert swept.outcomes["screened"]
 
 
 @pytest.mark.parametrize("name", list(BUILDERS))
@@ -195,10 +252,36 @@ def test_in_every_form_of_output_pictures_were_seen_and_blocked_ones_are_black(n
     swept = Swept(name)
     expected = dict.fromkeys(("pil", "np", "pt"), "screened") | {"latent": "sealed"}
     for form in OUTPUT_TYPES:
-        known = isinstance(form, str) and form in expected
+        known = expected.get(form, "") if isinstance(form, str) else ""
         given = inputs(name, steps=1) | {"output_type": form}
-        outcome = swept.call(f"output_type = {form!r}", given, may_pass=known)
-        assert outcome == (expected[form] if known else "refused"), form  # type: ignore[index]
-        if known and form != "latent":
-            assert swept.call(f"blocked, as {form}", given | {"prompt": f"a {SENTINEL}"}) == "blocked"
-    assert swept.unscreened == []
+        swept.call(f"output_type = {form!r}", given, expected=[known or "refused"])
+        if known == "screened":
+            swept.call(f"blocked, as {form}", given | {"prompt": f"a {SENTINEL}"}, expected=["blocked"])
+    assert swept.wrong == []
+
+
+def test_the_sweep_notices_a_pipeline_that_is_not_guarded() -> None:
+    swept = Swept("sdxl", guarded=False)
+    assert swept.call("prompt", inputs("sdxl", prompt=SENTINEL, steps=1)) == "unscreened"
+    assert swept.wrong == ["sdxl: prompt: unscreened, after {'denoiser': 1, 'decoder': 1}"]
+
+
+def test_the_sweep_notices_a_parameter_that_is_not_judged() -> None:
+    def only_the_prompt(request: GenerationRequest) -> Verdict:
+        return Verdict("judge", Stage.PROMPT, {"sentinel": float(SENTINEL in request.prompt)})
+
+    swept = Swept("sdxl", prompt_screen=FakeJudge(answer=only_the_prompt))
+    put_into_every_parameter(swept)
+    noted = {line.split(" ")[1] for line in swept.wrong}
+    assert {"prompt_2", "negative_prompt", "negative_prompt_2"} <= noted and "prompt" not in noted
+
+
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name not in TEXT_TO_IMAGE])
+def test_one_forbidden_picture_of_a_batch_does_not_lose_the_others(name: str) -> None:
+    swept = Swept(name)
+    parameter = "control_image" if name == "flux_controlnet" else "image"
+    given = inputs(name, prompt=["a cup", "a mug"], steps=1) | {parameter: [marked(), photo()]}
+    output = swept.pipe(**given)
+    assert output.nsfw_content_detected == [True, False]
+    first, second = arrays(output.images)
+    assert not first.any() and second.any()

@@ -1,4 +1,4 @@
-"""Many calls of one guarded pipeline from many threads, with blocks and faults among them: nothing is mixed up or kept."""
+"""Many calls of one guarded pipeline from many threads, with blocks and faults in between: nothing is mixed or kept."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import json
 import os
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,8 @@ from fakes import SENTINEL, failed, make_guard
 from safelight.creation import Admission, Reservation
 from safelight.dropin.beside import Awaited, Beside
 from safelight.encoding import encode_raw, sha256_hex
-from safelight.errors import ScreeningUnavailable
-from safelight.guard import Guard
-from safelight.policy import Reason
+from safelight.errors import SafelightError, ScreeningUnavailable
+from safelight.policy import Decision, Reason
 from safelight.request import GenerationRequest, Turn
 from safelight.verdict import Outcome, Stage, Verdict
 from tiny_sdxl import tiny_sdxl
@@ -46,6 +48,19 @@ Pixels = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """One picture of a call."""
+
+    prompt: str
+    number: int
+    seed: int
+
+    @property
+    def may_be_shown(self) -> bool:
+        return may_be_shown(self.prompt, self.number)
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One call: its prompts, and a seed for each picture of each."""
 
@@ -56,6 +71,52 @@ class Case:
     @property
     def has_fault(self) -> bool:
         return any("chair" in prompt for prompt in self.prompts)
+
+    @property
+    def places(self) -> list[Place]:
+        pairs = zip(self.prompts, self.seeds, strict=True)
+        return [Place(prompt, number, seed) for prompt, seeds in pairs for number, seed in enumerate(seeds)]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call returned, by picture."""
+
+    images: tuple[Image.Image, ...]
+    decisions: tuple[Decision, ...]
+    flags: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What is there at a moment: things of calls by their types, memory, threads."""
+
+    alive: Counter[str]
+    resident_mib: float
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """A turn as the store holds it."""
+
+    user: str
+    texts: dict[str, str]
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """All calls, and what came of them."""
+
+    pipe: Any
+    hooks_before: int
+    cases: list[Case]
+    answers: list[Answer | type[BaseException]]
+    levels: list[Level]  # before the first call, after the first half, after the second
+    turns: dict[str, TurnRow]
+    strangers: list[str]
+    plain: dict[Key, Pixels]
 
 
 class MoodyJudge:
@@ -112,110 +173,149 @@ def a_case(dice: random.Random, number: int) -> Case:
     return Case(user, prompts, tuple(tuple(dice.choices(SEEDS, k=each)) for _ in prompts))
 
 
-def called(pipe: Any, case: Case) -> Any:
-    """Make the call of a case, and return its output."""
+def called(pipe: Any, case: Case) -> Answer | type[BaseException]:
+    """Make the call of a case, and return what is worth keeping of its output, or of what it raised."""
     generators = [torch.Generator().manual_seed(seed) for seeds in case.seeds for seed in seeds]
     prompts: Any = list(case.prompts) if len(case.prompts) > 1 else case.prompts[0]
-    with pipe.as_user(case.user):
-        return pipe(prompts, num_images_per_prompt=len(case.seeds[0]), generator=generators, **SIZE)
+    try:
+        with pipe.as_user(case.user):
+            output = pipe(prompts, num_images_per_prompt=len(case.seeds[0]), generator=generators, **SIZE)
+    except SafelightError as error:
+        return type(error)
+    return Answer(tuple(output.images), tuple(output.decisions), tuple(output.nsfw_content_detected))
+
+
+def alone(pipe: Any, prompt: str, seed: int) -> Pixels:
+    return np.asarray(pipe(prompt, generator=torch.Generator().manual_seed(seed), **SIZE).images[0], int)
 
 
 def plain_pictures(cases: Sequence[Case]) -> dict[Key, Pixels]:
     """Return what the plain pipeline makes of each prompt and seed that may be shown, one at a time."""
     pipe = tiny_sdxl()
-    wanted = {
-        (prompt, seed): None
-        for case in cases
-        for prompt, seeds in zip(case.prompts, case.seeds, strict=True)
-        for number, seed in enumerate(seeds)
-        if may_be_shown(prompt, number) and not case.has_fault
-    }
-    return {
-        (prompt, seed): np.asarray(pipe(prompt, generator=torch.Generator().manual_seed(seed), **SIZE).images[0], int)
-        for prompt, seed in wanted
-    }
+    wanted = {(p.prompt, p.seed) for case in cases for p in case.places if p.may_be_shown and not case.has_fault}
+    return {(prompt, seed): alone(pipe, prompt, seed) for prompt, seed in sorted(wanted)}
 
 
-def check_output(case: Case, output: Any, plain: dict[Key, Pixels], turns: dict[str, tuple[str, str]]) -> None:
-    """Hold every picture of an output against its prompt's, and every ruling against its turn."""
-    places = [
-        (prompt, number, seed)
-        for prompt, seeds in zip(case.prompts, case.seeds, strict=True)
-        for number, seed in enumerate(seeds)
-    ]
-    assert len(output.images) == len(output.decisions) == len(places)
-    for (prompt, number, seed), image, decision in zip(places, output.images, output.decisions, strict=True):
-        shown = may_be_shown(prompt, number)
-        assert turns[decision.request_id] == (case.user, prompt)
-        assert decision.allows is shown
-        if shown:
-            assert decision.image_sha256 == sha256_hex(encode_raw(image).data)
-            assert np.abs(np.asarray(image, int) - plain[prompt, seed]).max() <= 1
-        else:
-            assert decision.reason is Reason.CATEGORY
-            assert image.getextrema() == ((0, 0),) * 3
-    assert output.nsfw_content_detected == [not may_be_shown(prompt, number) for prompt, number, _ in places]
-
-
-def turns_of(guard: Guard) -> list[dict[str, Any]]:
-    return guard.store.transact(lambda run: run("SELECT request_id, principal, texts, state FROM turns", {}), write=False)
-
-
-def check_turns(cases: Sequence[Case], rows: Sequence[dict[str, Any]]) -> None:
-    """Look that every prompt of every call has its turn, settled as it was ruled, under the name of who asked."""
-    found = Counter((row["principal"], json.loads(row["texts"])["prompt"]) for row in rows)
-    assert found == Counter((case.user, prompt) for case in cases for prompt in case.prompts)
-    sound = {prompt for case in cases if not case.has_fault for prompt in case.prompts}
-    for row in rows:
-        prompt = json.loads(row["texts"])["prompt"]
-        if "chair" in prompt:
-            assert row["state"] == "fault"
-        elif prompt.startswith(BLOCKED):
-            assert row["state"] == "block"
-        else:
-            # A picture that was blocked makes its turn a block; a fault beside it makes it a fault.
-            assert row["state"] in {"allow", "block" if "second" in prompt else "fault"}
-            assert row["state"] == "allow" or "second" in prompt or prompt in sound
+def level() -> Level:
+    """Look at what is there, once what nobody waits for any more has ended."""
+    found = alive()
+    for _ in range(40):
+        time.sleep(0.05)
+        before, found = found, alive()
+        if found == before:
+            break
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return Level(found, pages * os.sysconf("SC_PAGE_SIZE") / 2**20, threading.active_count())
 
 
 def alive() -> Counter[str]:
-    """Return how many things that belong to a single call exist."""
     gc.collect()
     kinds = (torch.Tensor, Admission, Reservation, Awaited, Beside, Future)
-    things = (thing for thing in gc.get_objects() if issubclass(type(thing), kinds))
-    return Counter("Tensor" if issubclass(type(thing), torch.Tensor) else type(thing).__name__ for thing in things)
+    # By type(): some things that are alive answer to isinstance() with a warning.
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if issubclass(type(thing), kinds))
 
 
-def resident_mib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def hooks(pipe: Any) -> int:
+    return sum(len(part._forward_pre_hooks) for part in pipe.unet.modules()) + len(pipe.vae.decoder._forward_pre_hooks)
 
 
-def test_x(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Crowd:
+    """Make all calls, in two halves with a look at what is alive after each."""
     dice = random.Random(20261122)
     cases = [a_case(dice, number) for number in range(CALLS)]
-    print(Counter(c.has_fault for c in cases), Counter(len(c.prompts) for c in cases), Counter(len(c.seeds[0]) for c in cases))
-    import time; t=time.process_time(); w=time.time()
-    plain = plain_pictures(cases)
-    print(len(plain), time.process_time()-t)
     judge = MoodyJudge()
-    guard = make_guard(prompt_screens=[judge], image_screens=[SpoiledScreen()], path=tmp_path / "turns.db")
+    path = tmp_path_factory.mktemp("store") / "turns.db"
+    guard = make_guard(prompt_screens=[judge], image_screens=[SpoiledScreen()], path=path)
     pipe = safelight.protect(tiny_sdxl(), guard)
-    levels=[]
+    hooked = hooks(pipe)
+    answers: list[Answer | type[BaseException]] = []
+    levels = [level()]
     with ThreadPoolExecutor(THREADS) as pool:
-        for half in range(4):
-            mine = cases[half*50:half*50+50]
-            futures = [pool.submit(called, pipe, case) for case in mine]
-            answers = [f.exception(timeout=120) or f.result() for f in futures]
-            rows = turns_of(guard)
-            turns = {r["request_id"]: (r["principal"], json.loads(r["texts"])["prompt"]) for r in rows}
-            for case, a in zip(mine, answers):
-                if case.has_fault:
-                    assert isinstance(a, ScreeningUnavailable), a
-                else:
-                    if isinstance(a, BaseException): raise a
-                    check_output(case, a, plain, turns)
-            del futures, answers, a
-            print(alive(), resident_mib(), threading.active_count(), time.process_time()-t, time.time()-w)
-    check_turns(cases, turns_of(guard))
-    print(Counter(r["state"] for r in rows))
-    assert judge.strangers == []
+        for half in (cases[: CALLS // 2], cases[CALLS // 2 :]):
+            answers += pool.map(partial(called, pipe), half, timeout=300)
+            levels.append(level())
+    rows = guard.store.transact(
+        lambda run: run("SELECT request_id, principal, texts, state FROM turns", {}), write=False
+    )
+    turns = {row["request_id"]: TurnRow(row["principal"], json.loads(row["texts"]), row["state"]) for row in rows}
+    return Crowd(pipe, hooked, cases, answers, levels, turns, judge.strangers, plain_pictures(cases))
+
+
+def test_the_crowd_is_a_mixed_one(crowd: Crowd) -> None:
+    cases = crowd.cases
+    assert len(cases) == CALLS
+    assert CALLS / 3 <= sum(not all(place.may_be_shown for place in case.places) for case in cases) <= CALLS / 2
+    assert sum(case.has_fault for case in cases) >= 10
+    assert sum(len(case.prompts) > 1 for case in cases) >= 30
+    assert sum(len(case.seeds[0]) > 1 for case in cases) >= 30
+    # No two pictures are so much alike that one could stand for another.
+    assert min(np.abs(a - b).max() for a, b in combinations(crowd.plain.values(), 2)) > 20
+
+
+def test_every_picture_is_the_plain_one_of_its_prompt_and_seed_or_black(crowd: Crowd) -> None:
+    for case, answer in zip(crowd.cases, crowd.answers, strict=True):
+        if case.has_fault:
+            continue
+        assert isinstance(answer, Answer), (case, answer)
+        assert answer.flags == tuple(not place.may_be_shown for place in case.places)
+        for place, image in zip(case.places, answer.images, strict=True):
+            if not place.may_be_shown:
+                assert image.getextrema() == ((0, 0),) * 3
+                continue
+            # In a batch, sums are made in another order.
+            tolerance = 0 if len(case.places) == 1 else 1
+            assert np.abs(np.asarray(image, int) - crowd.plain[place.prompt, place.seed]).max() <= tolerance
+
+
+def test_every_ruling_is_about_the_picture_and_the_person_it_stands_with(crowd: Crowd) -> None:
+    for case, answer in zip(crowd.cases, crowd.answers, strict=True):
+        if not isinstance(answer, Answer):
+            continue
+        for place, image, decision in zip(case.places, answer.images, answer.decisions, strict=True):
+            turn = crowd.turns[decision.request_id]
+            assert (turn.user, turn.texts["prompt"]) == (case.user, place.prompt)
+            assert decision.reason is (Reason.CLEAR if place.may_be_shown else Reason.CATEGORY)
+            if decision.allows:
+                assert decision.image_sha256 == sha256_hex(encode_raw(image).data)
+
+
+def test_a_fault_of_a_judge_is_raised_and_only_there(crowd: Crowd) -> None:
+    raised = [answer if isinstance(answer, type) else None for answer in crowd.answers]
+    assert raised == [ScreeningUnavailable if case.has_fault else None for case in crowd.cases]
+
+
+def test_every_turn_is_settled_as_it_was_ruled(crowd: Crowd) -> None:
+    found = Counter((turn.user, turn.texts["prompt"]) for turn in crowd.turns.values())
+    assert found == Counter((case.user, prompt) for case in crowd.cases for prompt in case.prompts)
+    assert {turn.state for turn in crowd.turns.values()} == {"allow", "block", "fault"}
+    for turn in crowd.turns.values():
+        prompt = turn.texts["prompt"]
+        if "chair" in prompt:
+            assert turn.state == "fault"
+        elif not Place(prompt, 1, 0).may_be_shown:
+            assert turn.state == "block"
+        else:
+            # Beside a fault in the same call, an allowed prompt has no pictures either.
+            assert turn.state in {"allow", "fault"}
+
+
+def test_nobody_is_judged_by_the_history_of_another(crowd: Crowd) -> None:
+    assert crowd.strangers == []
+
+
+def test_nothing_of_a_call_is_kept(crowd: Crowd) -> None:
+    before, first, second = crowd.levels
+    # What a model is given or makes once stays, such as the schedule of the last call.
+    assert set(first.alive - before.alive) <= {"Tensor"}
+    assert not second.alive - first.alive
+    assert second.resident_mib - first.resident_mib < 32
+    # The callers, and the workers of the guard's loop, in which the store is asked.
+    assert second.threads - before.threads <= THREADS + min(32, (os.cpu_count() or 1) + 4)
+
+
+def test_the_pipeline_is_as_it_was_before_the_crowd(crowd: Crowd) -> None:
+    (prompt, seed), picture = next(iter(crowd.plain.items()))
+    assert hooks(crowd.pipe) == crowd.hooks_before
+    assert np.array_equal(alone(crowd.pipe, prompt, seed), picture)
+    assert crowd.pipe.scheduler.step_index == SIZE["num_inference_steps"]

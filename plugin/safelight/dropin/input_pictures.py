@@ -170,7 +170,8 @@ class PictureReader:
         mask = self.name in MASKS
         if pixels.ndim == 2 and (mask or not channels_first):
             pixels = pixels[None, ..., None]
-        elif pixels.ndim == 3 and mask and alone and (channels_first or pixels.shape[-1] != 1):
+        elif pixels.ndim == 3 and mask and alone and (channels_first or pixels.shape[-1] not in (1, 3, 4)):
+            # Several masks. As an array, three or four columns are a picture that was meant to be one.
             pixels = pixels[..., None]
         elif pixels.ndim in (3, 4):
             pixels = np.moveaxis(pixels, -3, -1) if channels_first else pixels

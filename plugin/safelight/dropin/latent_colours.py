@@ -134,7 +134,7 @@ def _pictures(side: int) -> torch.Tensor:
     drawn = torch.Generator().manual_seed(0)
     pure = torch.tensor(list(product((-1.0, 1.0), repeat=3)))[:, :, None, None].expand(-1, -1, side, side)
     made = [
-        functional.interpolate(torch.rand((12, 3, *size), generator=drawn) * 2 - 1, size=(side, side), mode=mode)
+        functional.interpolate(torch.rand((6, 3, *size), generator=drawn) * 2 - 1, size=(side, side), mode=mode)
         for size, mode in (((1, 2), "bilinear"), ((2, 1), "bilinear"), ((3, 3), "bilinear"), ((4, 4), "nearest"))
     ]
     return torch.cat([pure, *made])
