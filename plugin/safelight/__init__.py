@@ -2,6 +2,7 @@
 
 from .config import build, read_settings
 from .creation import Admission, Creation, Picture
+from .dropin.previews import Previews
 from .errors import (
     ConfigError,
     ContentBlocked,
@@ -42,6 +43,7 @@ __all__ = [
     "Outcome",
     "Picture",
     "Policy",
+    "Previews",
     "Principal",
     "Reason",
     "SafelightError",

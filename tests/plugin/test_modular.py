@@ -32,7 +32,7 @@ from safelight.modular import ImageGuardBlock, PromptGuardBlock
 from safelight.policy import Action, Reason
 from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Outcome, Stage, Verdict
-from tiny_pipelines import flux, sd3
+from tiny_pipelines import flux, sd3, sdxl_controlnet
 from tiny_sdxl import tiny_sdxl
 
 SIZE = {"height": 64, "width": 64, "num_inference_steps": 2}
@@ -248,13 +248,15 @@ def test_input_pictures_are_screened_before_any_other_block_runs(name: str, step
     assert steps == []
 
 
-@pytest.mark.parametrize("task", ["img2img", "inpaint"])
+@pytest.mark.parametrize("task", ["img2img", "inpaint", "control"])
 def test_an_allowed_input_picture_leads_to_the_same_picture(task: str) -> None:
-    call = {"prompt": "tea", "image": ramp(), "strength": 0.5, **SIZE, "num_inference_steps": 4}
+    parts = sdxl_controlnet().components if task == "control" else None
+    call = {"prompt": "tea", **SIZE, "num_inference_steps": 4}
+    call |= {"control_image": ramp()} if task == "control" else {"image": ramp(), "strength": 0.5}
     if task == "inpaint":
         call["mask_image"] = Image.linear_gradient("L").resize((64, 64))
-    wanted = plain()(**call, generator=seeded(), output="images")
-    images = guarded()(**call, generator=seeded(), output="images")
+    wanted = with_parts(StableDiffusionXLAutoBlocks(), parts)(**call, generator=seeded(), output="images")
+    images = with_parts(guarded_blocks(), parts)(**call, generator=seeded(), output="images")
     assert np.array_equal(np.asarray(images[0]), np.asarray(wanted[0]))
 
 

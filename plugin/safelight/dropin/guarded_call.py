@@ -92,6 +92,8 @@ class _GuardedCall:
 
     def conduct(self) -> Any:
         """Run the call. Nothing leaves, and no turn stays open, if any part of it fails."""
+        # Before anybody is asked: what the pipeline would refuse is no turn of anybody's.
+        self._arguments(range(len(self._call.texts)))
         try:
             self._begin(self._requests())
             output, made = self._run()
@@ -212,16 +214,28 @@ class _GuardedCall:
             if len(blocked) == len(found):
                 self._withhold(place, ContentBlocked(gravest(blocked)))
 
-    def _run_once(self, places: Sequence[int], beside: Beside) -> Any:
+    def _arguments(self, places: Sequence[int]) -> dict[str, Any]:
+        """Return what the pipeline is called with for these prompts, but for what is ours.
+
+        Raises:
+            InvalidRequest: If the pipeline or its options have no use for an argument.
+        """
         call, options = self._call, self._options
         arguments = call.arguments_for(places)
-        if options.guidance is not None:
-            arguments = steered(
-                arguments,
-                parameters=inspect.signature(self._cls.__call__).parameters,
-                concepts=self._guard.guard.policy.guidance.text,
-                count=len(places) if call.batched else None,
-            )
+        if call.callback is not None and not calls_back(self._pipe, self._cls):
+            raise InvalidRequest("callback_on_step_end", f"{self._cls.__name__} has no such callback; leave it out")
+        if options.guidance is None:
+            return arguments
+        return steered(
+            arguments,
+            parameters=inspect.signature(self._cls.__call__).parameters,
+            concepts=self._guard.guard.policy.guidance.text,
+            count=len(places) if call.batched else None,
+        )
+
+    def _run_once(self, places: Sequence[int], beside: Beside) -> Any:
+        call, options = self._call, self._options
+        arguments = self._arguments(places)
         if calls_back(self._pipe, self._cls):
             trusted = "callbacks" in options.allow or is_diffusers_own(call.callback)
             step_end = StepEnd(
@@ -235,8 +249,6 @@ class _GuardedCall:
                 "callback_on_step_end": step_end,
                 "callback_on_step_end_tensor_inputs": step_end.tensor_inputs,
             }
-        elif call.callback is not None:
-            raise InvalidRequest("callback_on_step_end", f"{self._cls.__name__} has no such callback; leave it out")
         # NumPy even where PIL is asked: a picture of NaN must be told from a black one.
         form = "np" if call.output_type == "pil" else call.output_type
         # A model may have been exchanged since the last call.

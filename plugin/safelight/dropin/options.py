@@ -9,6 +9,8 @@ from ..errors import ConfigError
 from ..policy import Policy
 from . import seals
 from .outputs import OnBlock
+from .plain_run import calls_back
+from .previews import check_previews
 from .safety_guidance import check_guidance
 
 if TYPE_CHECKING:
@@ -46,3 +48,7 @@ def check_options(pipe: Any, cls: type[Any], options: Options, policy: Policy) -
         raise ConfigError(f"protect: {cls.__name__} has neither a unet nor a transformer to guard")
     if options.guidance is not None:
         check_guidance(pipe, cls, policy.guidance.text)
+    if options.previews is not None:
+        if not calls_back(pipe, cls):
+            raise ConfigError(f"previews: {cls.__name__} calls nobody after its steps; leave them out")
+        check_previews(pipe, options.previews)

@@ -41,13 +41,17 @@ class PreviewLook:
         self._awaited = dict(awaited)
         self._each = each
         self._size = size
+        self._before: Any = None
 
     def __call__(self, latents: Any, step: int, total: int) -> Mapping[int, Future[tuple[Decision | None, ...]]]:
         """Return, where a look is due, the rulings that will be known of each prompt's pictures."""
+        before, self._before = self._before, latents
         if not due(self._previews, step, total) or latents.shape[0] != len(self._awaited) * self._each:
             return {}
         height, width = self._size
-        pictures = preview_pictures(self._pipe, latents, self._previews, height=height, width=width)
+        pictures = preview_pictures(
+            self._pipe, latents, self._previews, height=height, width=width, before=before, step=step, total=total
+        )
         items = [encode_raw(picture) for picture in pictures]
         return {
             place: self._guard.start(
