@@ -58,8 +58,10 @@ def kept_sealed(name: str) -> Any:
     return guarded(build(name))
 
 
-def same(name: str, snippet: Snippet, *, fresh: bool = False, **protecting: Any) -> None:
+def same(name: str, snippet: Snippet, *, fresh: bool = False, **protecting: Any) -> Any:
     """Check that a snippet gives, guarded, what it gives plain, bit for bit, and that its pictures were looked at.
+
+    The guarded pipeline is returned, as the snippet left it.
 
     Args:
         name: Of the pipeline, in ``tiny_pipelines.BUILDERS``.
@@ -77,6 +79,7 @@ def same(name: str, snippet: Snippet, *, fresh: bool = False, **protecting: Any)
     # Else it would be no wonder that black is like black.
     assert all(one.any() for one in plain)
     assert marker.seen
+    return pipe
 
 
 def withheld(name: str, snippet: Snippet, *, fresh: bool = False, **protecting: Any) -> None:

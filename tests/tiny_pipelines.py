@@ -7,6 +7,8 @@ a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import torch
@@ -45,11 +47,8 @@ def sd15(*, checker: bool | None = None, cls: Any = StableDiffusionPipeline, **m
         cls: The class, and in ``more`` the parts that it has beside the usual ones, or instead of them.
         more: See there.
     """
-    shared = tiny_sdxl()
     given = {
-        "vae": shared.vae,
-        "text_encoder": shared.text_encoder,
-        "tokenizer": shared.tokenizer,
+        **_of_sdxl("vae", "text_encoder", "tokenizer"),
         "unet": parts.unet(),
         "scheduler": DDIMScheduler(
             beta_start=0.00085,
@@ -81,7 +80,7 @@ def sd15_controlnet(*, checker: bool | None = None) -> Any:
 
 
 def sdxl() -> Any:
-    return _quiet(tiny_sdxl())
+    return _quiet(deepcopy(_embedded()))
 
 
 def sdxl_img2img() -> Any:
@@ -111,16 +110,13 @@ def refiner(base: Any = None) -> Any:
 
 
 def sd3(*, cls: Any = StableDiffusion3Pipeline) -> Any:
-    shared = tiny_sdxl()
+    shared = _of_sdxl("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
     return _quiet(
         cls(
+            **shared | {"text_encoder": parts.projected(shared["text_encoder"])},
             transformer=parts.sd3_transformer(),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
             vae=parts.wide_vae(),
-            text_encoder=parts.projected(shared.text_encoder),
-            tokenizer=shared.tokenizer,
-            text_encoder_2=shared.text_encoder_2,
-            tokenizer_2=shared.tokenizer_2,
             text_encoder_3=parts.t5(),
             tokenizer_3=parts.t5_tokenizer(),
         )
@@ -132,12 +128,10 @@ def sd3_img2img() -> Any:
 
 
 def flux(*, cls: Any = FluxPipeline, **more: Any) -> Any:
-    shared = tiny_sdxl()
     given = {
+        **_of_sdxl("text_encoder", "tokenizer"),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
         "vae": parts.wide_vae(),
-        "text_encoder": shared.text_encoder,
-        "tokenizer": shared.tokenizer,
         "text_encoder_2": parts.t5(),
         "tokenizer_2": parts.t5_tokenizer(),
         "transformer": parts.flux_transformer(),
@@ -156,6 +150,16 @@ def flux_inpaint() -> Any:
 def flux_controlnet() -> Any:
     model = parts.flux_transformer()
     return flux(cls=FluxControlNetPipeline, transformer=model, controlnet=parts.flux_controlnet(model))
+
+
+@cache
+def _embedded() -> Any:
+    return tiny_sdxl()
+
+
+def _of_sdxl(*names: str) -> dict[str, Any]:
+    """Return parts of the embedded SDXL, copied from one that nobody else has."""
+    return {name: deepcopy(getattr(_embedded(), name)) for name in names}
 
 
 def _like(base: Any, cls: Any, **more: Any) -> Any:

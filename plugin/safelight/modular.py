@@ -13,8 +13,8 @@ block lets nothing out of a call that no prompt block has begun.
 What is covered: every value in the pipeline's state when the prompt block runs, which is all that a caller can hand
 over; the LoRAs and learned tokens of its components; everything that is left in the state when the image block is done.
 What is not covered: what the blocks between bring along by themselves, but for texts that they change; calls from two
-threads at a time, which diffusers' modular pipelines do not stand either; ``save_pretrained``, which writes no block
-that was inserted: insert both again after loading.
+threads at a time, which diffusers' modular pipelines do not stand either; ``ModularPipeline.from_pretrained`` of what
+was saved, since diffusers saves no block that was inserted: load with ``blocks.init_pipeline(folder)``, as above.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .errors import (
     UnscreenedPipeline,
 )
 from .guard import Guard
-from .pipeline import _default_guard
+from .pipeline import default_guard
 from .quiet import hush
 from .request import GenerationRequest, Principal
 
@@ -83,7 +83,7 @@ class PromptGuardBlock(ModularPipelineBlocks):  # type: ignore[misc]
         if unknown := self._allow - {"embeddings", "latents"}:
             raise ConfigError(f"allow: must be 'embeddings' or 'latents', not {min(unknown)!r}")
         self._principal = principal or Principal("local")
-        self._guard = BlockingGuard(guard or _default_guard())
+        self._guard = BlockingGuard(guard or default_guard())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptGuardBlock:
         # init_pipeline() copies its blocks; a copy asks the same judges and writes into the same store.

@@ -100,7 +100,7 @@ def protect(
         guidance=guidance,
         previews=previews,
     )
-    own = guard or _default_guard()
+    own = guard or default_guard()
     check_options(pipe, _plain_class(type(pipe)), options, own.policy)
     seal(pipe)
     pipe.__class__ = _guarded_class(_plain_class(type(pipe)))
@@ -115,7 +115,8 @@ def _check_one_of(name: str, value: object, known: Collection[str]) -> None:
         raise ConfigError(f"{name}: must be {', '.join(others)}{' or ' if others else ''}{last}, not {value!r}")
 
 
-def _default_guard() -> Guard:
+def default_guard() -> Guard:
+    """Return the guard that the configuration describes, the same one at every call."""
     with _making:
         if not _default:
             settings = read_settings()
@@ -199,7 +200,7 @@ class _Guarding:
             UnscreenedPipeline: If the pipeline came from another process, and had a guard of its own there.
         """
         if self._guard is None and self._is_default:
-            self._guard = BlockingGuard(_default_guard())
+            self._guard = BlockingGuard(default_guard())
         if self._guard is None:
             raise UnscreenedPipeline(
                 "this pipeline came from another process without its guard; call safelight.protect(pipe, guard) on it"

@@ -9,6 +9,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -189,8 +190,13 @@ def parameters(pipe: Any) -> Iterator[str]:
     yield from ("callback", "callback_steps", "guidance_scale_of_tomorrow")
 
 
+@cache
+def usual(name: str) -> Mapping[str, Any]:
+    return inputs(name, steps=1)
+
+
 def arguments(name: str, *, listed: bool) -> dict[str, Any]:
-    given = inputs(name, steps=1)
+    given = dict(usual(name))
     return given | ({"prompt": [given["prompt"]]} if listed else {})
 
 
@@ -239,10 +245,9 @@ def test_judged_before_no_step_is_spent_on_what_is_forbidden(name: str) -> None:
 def test_with_everything_let_in_unread_every_picture_is_seen_all_the_same(name: str) -> None:
     swept = Swept(name, {"allow": {"embeddings", "latents", "callbacks"}})
     for parameter in set(parameters(swept.pipe)) & (EMBEDDINGS | LATENTS | PICTURES):
-        for form in VALUES:
-            if "latents" in form or "embeddings" in form:
-                given = arguments(name, listed=False) | {parameter: VALUES[form]()}
-                swept.call(f"{parameter} = {form}", given, expected=(*FORBIDDEN, "screened"))
+        for form in ("latents", "wide latents", "[latents]", "embeddings", "sealed latents"):
+            given = arguments(name, listed=False) | {parameter: VALUES[form]()}
+            swept.call(f"{parameter} = {form}", given, expected=(*FORBIDDEN, "screened"))
     assert swept.wrong == []
     assert swept.outcomes["screened"]
 

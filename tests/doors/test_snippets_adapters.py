@@ -15,7 +15,7 @@ import tiny_parts
 from fakes import MARKER, SENTINEL, FakeJudge, make_guard
 from safelight import protect
 from safelight.errors import UnjudgedChannel
-from snippets import PROMPT, build, guarded, is_black, same, seed, withheld
+from snippets import FORBIDDEN, PROMPT, build, guarded, is_black, kept_plain, same, seed
 from tiny_adapters import write_inversion, write_ip_adapter, write_lora, write_sdxl_inversion
 from tiny_pipelines import TEXT_TO_IMAGE, inputs, mask, photo, size
 
@@ -59,8 +59,8 @@ def test_the_tutorial_on_loras(loras: Path) -> None:
         made.append(call("sdxl", pipe, prompt))
         return made
 
-    same("sdxl", tutorial, fresh=True)
-    withheld("sdxl", tutorial, fresh=True)
+    pipe = same("sdxl", tutorial, fresh=True)
+    assert is_black(call("sdxl", pipe, FORBIDDEN))
 
 
 @pytest.mark.parametrize("name", TEXT_TO_IMAGE)
@@ -69,7 +69,7 @@ def test_a_lora_is_loaded_fused_and_unloaded(name: str, tmp_path: Path) -> None:
     scale = "cross_attention_kwargs" if name.startswith("sd1") or name == "sdxl" else "joint_attention_kwargs"
 
     def use(pipe: Any, prompt: str) -> list[Any]:
-        made = [call(name, pipe, prompt)]
+        made = []
         pipe.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
         made.append(call(name, pipe, prompt))
         made.append(call(name, pipe, prompt, **{scale: {"scale": 0.5}}))
@@ -81,8 +81,9 @@ def test_a_lora_is_loaded_fused_and_unloaded(name: str, tmp_path: Path) -> None:
         made.append(call(name, pipe, prompt))
         return made
 
-    same(name, use, fresh=True)
-    withheld(name, use, fresh=True)
+    pipe = same(name, use, fresh=True)
+    pipe.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
+    assert is_black(call(name, pipe, FORBIDDEN))
 
 
 def test_a_lora_that_was_fused_and_taken_off_is_saved_with_the_pipeline(tmp_path: Path) -> None:
@@ -117,8 +118,9 @@ def test_a_learned_word_of_stable_diffusion(tmp_path: Path) -> None:
         pipe.unload_textual_inversion()
         return [*made, call("sd15", pipe, wall)]
 
-    same("sd15", use, fresh=True)
-    withheld("sd15", use, fresh=True)
+    pipe = same("sd15", use, fresh=True)
+    pipe.load_textual_inversion(path)
+    assert is_black(call("sd15", pipe, f"a <cat-toy> beside {FORBIDDEN}"))
 
 
 def test_a_learned_word_of_sdxl_in_the_negative_prompt(tmp_path: Path) -> None:
@@ -133,8 +135,8 @@ def test_a_learned_word_of_sdxl_in_the_negative_prompt(tmp_path: Path) -> None:
         )
         return call("sdxl", pipe, prompt, negative_prompt="unaesthetic")
 
-    same("sdxl", use, fresh=True)
-    withheld("sdxl", use, fresh=True)
+    pipe = same("sdxl", use, fresh=True)
+    assert is_black(call("sdxl", pipe, FORBIDDEN, negative_prompt="unaesthetic"))
 
 
 def adapted(pipe: Any, folder: Path) -> Any:
@@ -151,12 +153,12 @@ IP_CLASSES = ["sd15", "sdxl", "sdxl_img2img", "sdxl_inpaint", "sd15_controlnet",
 def test_an_ip_adapter_and_its_picture(name: str, tmp_path: Path) -> None:
     def use(pipe: Any, prompt: str) -> list[Any]:
         adapted(pipe, tmp_path)
-        first = call(name, pipe, prompt, ip_adapter_image=photo(shade=80), negative_prompt="low quality")
-        pipe.unload_ip_adapter()
-        return [first, call(name, pipe, prompt)]
+        return call(name, pipe, prompt, ip_adapter_image=photo(shade=80), negative_prompt="low quality")
 
-    same(name, use, fresh=True)
-    withheld(name, use, fresh=True)
+    pipe = same(name, use, fresh=True)
+    assert is_black(call(name, pipe, FORBIDDEN, ip_adapter_image=photo()))
+    pipe.unload_ip_adapter()
+    assert call(name, pipe, PROMPT) == call(name, kept_plain(name), PROMPT)
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl_inpaint"])
@@ -182,8 +184,8 @@ def test_several_ip_adapters_with_lists_of_pictures(tmp_path: Path) -> None:
         pipe.set_ip_adapter_scale([{"up": {"block_0": [0.0, 1.0]}}, 0.3])
         return [*made, call("sdxl", pipe, prompt, ip_adapter_image=[styles, photo(shade=250)])]
 
-    same("sdxl", use, fresh=True)
-    withheld("sdxl", use, fresh=True)
+    pipe = same("sdxl", use, fresh=True)
+    assert is_black(call("sdxl", pipe, FORBIDDEN, ip_adapter_image=[[photo()], photo()]))
 
 
 def test_an_ip_adapter_beside_a_lora_in_four_steps(tmp_path: Path) -> None:
@@ -194,8 +196,8 @@ def test_an_ip_adapter_beside_a_lora_in_four_steps(tmp_path: Path) -> None:
         pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
         return call("sd15", pipe, prompt, ip_adapter_image=photo(), num_inference_steps=4, guidance_scale=1)
 
-    same("sd15", use, fresh=True)
-    withheld("sd15", use, fresh=True)
+    pipe = same("sd15", use, fresh=True)
+    assert is_black(call("sd15", pipe, FORBIDDEN, ip_adapter_image=photo()))
 
 
 def test_embeddings_of_a_picture_are_refused_until_they_are_allowed(tmp_path: Path) -> None:
@@ -213,7 +215,6 @@ def test_embeddings_of_a_picture_are_refused_until_they_are_allowed(tmp_path: Pa
     with pytest.raises(UnjudgedChannel, match="ip_adapter_image_embeds.*embeddings"):
         use(guarded(build("sdxl")), PROMPT)
     same("sdxl", use, fresh=True, allow={"embeddings"})
-    withheld("sdxl", use, fresh=True, allow={"embeddings"})
 
 
 def test_masks_for_ip_adapters_are_refused_by_name(tmp_path: Path) -> None:

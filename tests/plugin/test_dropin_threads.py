@@ -179,6 +179,8 @@ def called(pipe: Any, case: Case) -> Answer | type[BaseException]:
     prompts: Any = list(case.prompts) if len(case.prompts) > 1 else case.prompts[0]
     try:
         with pipe.as_user(case.user):
+            # The other threads have a turn, and speak for others.
+            time.sleep(0.001)
             output = pipe(prompts, num_images_per_prompt=len(case.seeds[0]), generator=generators, **SIZE)
     except SafelightError as error:
         return type(error)
@@ -310,8 +312,8 @@ def test_nothing_of_a_call_is_kept(crowd: Crowd) -> None:
     assert set(first.alive - before.alive) <= {"Tensor"}
     assert not second.alive - first.alive
     assert second.resident_mib - first.resident_mib < 32
-    # The callers, and the workers of the guard's loop, in which the store is asked.
-    assert second.threads - before.threads <= THREADS + min(32, (os.cpu_count() or 1) + 4)
+    # The callers, the workers of the guard's loop, in which the store is asked, and one that tqdm starts.
+    assert second.threads - before.threads <= THREADS + min(32, (os.cpu_count() or 1) + 4) + 1
 
 
 def test_the_pipeline_is_as_it_was_before_the_crowd(crowd: Crowd) -> None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,8 @@ def shared_parts() -> Mapping[str, Any]:
     return dict(tiny_sdxl().components)
 
 
-def with_parts(blocks: Any, parts: Mapping[str, Any] | None = None) -> Any:
-    pipe = blocks.init_pipeline()
+def with_parts(blocks: Any, parts: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Any:
+    pipe = blocks.init_pipeline(folder)
     given = shared_parts() if parts is None else parts
     pipe.update_components(
         **{name: part for name, part in given.items() if part is not None and name in pipe.component_names}
@@ -446,6 +447,14 @@ def test_a_lora_is_judged_by_its_name() -> None:
 
 def test_a_workflow_cut_out_of_guarded_blocks_is_guarded() -> None:
     pipe = with_parts(guarded_blocks().get_workflow("text2image"))
+    assert pipe(prompt="tea", **SIZE).get("nsfw_content_detected") == [False]
+    with pytest.raises(ContentBlocked):
+        pipe(prompt=SENTINEL, **SIZE)
+
+
+def test_what_was_saved_is_loaded_into_guarded_blocks(tmp_path: Path) -> None:
+    guarded().save_config(tmp_path)
+    pipe = with_parts(guarded_blocks(), folder=tmp_path)
     assert pipe(prompt="tea", **SIZE).get("nsfw_content_detected") == [False]
     with pytest.raises(ContentBlocked):
         pipe(prompt=SENTINEL, **SIZE)
