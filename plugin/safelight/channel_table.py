@@ -83,7 +83,7 @@ NUMBERS = frozenset(
 ATTENTION = frozenset({"cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs"})
 """Masks and embeddings travel in here too; a LoRA's weight is the one entry that is a plain number."""
 
-SWITCHED_OFF = frozenset({"enable_prompt_rewrite", "use_pe", "enable_prompt_enhancement"})
+SWITCHED_OFF = frozenset({"enable_prompt_rewrite", "use_pe", "prompt_upsampling"})
 """Truth values that have a model rewrite the prompt after it was judged."""
 
 EMBEDDINGS = frozenset(
@@ -148,7 +148,7 @@ _REFUSED: Mapping[str, str] = {
         _LAID_OUT: "gligen_phrases editing_prompt content_prompt task_prompt source_subject_category"
         " target_subject_category",
         _CALLBACKS: "callback prior_callback_on_step_end prior_callback_on_step_end_tensor_inputs",
-        _REWRITING: "caption_upsample_temperature prompt_upsampling prompt_upsampling_temperature"
+        _REWRITING: "caption_upsample_temperature prompt_upsampling_temperature"
         " complex_human_instruction system_prompt",
         _OUTPUTS: "output_latent output_uncertainty debug data_type",
         _UNREAD: "source_image_grid_thw video class_labels text_model_output thresholds ensembling_kwargs fonts"

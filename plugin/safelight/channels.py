@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from numbers import Number
 from types import MappingProxyType
 from typing import Any
@@ -105,7 +107,8 @@ def read_call(arguments: Mapping[str, Any], *, allow: Collection[str] = (), pipe
         UnjudgedChannel: If one would reach the generator, or leave it, without being judged; it is named.
         InvalidRequest: If the texts are missing or do not fit together, or a picture cannot be read.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
+    cls: Any = type(pipe)
+    given = _rewriting(cls) | {name: value for name, value in arguments.items() if value is not None}
     output_type = given.pop("output_type", "pil")
     if not isinstance(output_type, str) or output_type not in _OUTPUT_TYPES:
         raise UnjudgedChannel("output_type", "would leave in a form that nobody looks at; use 'pil', 'np' or 'pt'")
@@ -134,6 +137,13 @@ def read_call(arguments: Mapping[str, Any], *, allow: Collection[str] = (), pipe
         columns=texts.columns,
         paired=paired,
     )
+
+
+@cache
+def _rewriting(cls: Any) -> dict[str, Any]:
+    """Return what a pipeline takes for given, if nothing is, of the switches that have the prompt rewritten."""
+    parameters = inspect.signature(cls.__call__).parameters
+    return {name: parameters[name].default for name in SWITCHED_OFF & set(parameters)}
 
 
 def _passed(

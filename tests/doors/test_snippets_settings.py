@@ -52,12 +52,10 @@ SCHEDULERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("sd15", "EulerAncestralDiscreteScheduler", {}),
     # Two calls of the model a step.
     ("sd15", "HeunDiscreteScheduler", {}),
-    ("sd15", "LCMScheduler", {}),
     ("sd15", "PNDMScheduler", {"skip_prk_steps": True}),
     ("sd15", "UniPCMultistepScheduler", {}),
     ("sdxl", "DDIMScheduler", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
     ("sdxl", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    ("sdxl", "DPMSolverSinglestepScheduler", {}),
     ("sd3", "FlowMatchEulerDiscreteScheduler", {"use_karras_sigmas": True}),
     ("flux", "FlowMatchEulerDiscreteScheduler", {"shift": 1.0}),
 )
@@ -87,19 +85,19 @@ def _layerwise(pipe: Any) -> None:
 
 
 SETTINGS: dict[str, tuple[list[str], Callable[[Any], object]]] = {
-    "progress bar": (FAMILIES, lambda pipe: pipe.set_progress_bar_config(disable=True, desc="made")),
-    "to": (FAMILIES, lambda pipe: pipe.to("cpu")),
-    "model offload": (FAMILIES, lambda pipe: pipe.enable_model_cpu_offload(device="cpu")),
+    "progress bar": (["sdxl", "flux"], lambda pipe: pipe.set_progress_bar_config(disable=True, desc="made")),
+    "to": (["sdxl", "flux"], lambda pipe: pipe.to("cpu")),
+    "model offload": (["sdxl_img2img", "sd3"], lambda pipe: pipe.enable_model_cpu_offload(device="cpu")),
     "group offload": (["sdxl", "flux"], _group_offload),
-    "slices": (["sdxl", "flux"], lambda pipe: pipe.vae.enable_slicing()),
-    "tiles": (["sdxl", "flux"], lambda pipe: pipe.vae.enable_tiling()),
-    "free u": (["sd15", "sdxl"], _free_u),
-    "fused projections": (["sd15", "sdxl"], lambda pipe: pipe.fuse_qkv_projections()),
-    "sliced attention": (["sd15", "sdxl"], lambda pipe: pipe.enable_attention_slicing()),
+    "slices": (["sdxl"], lambda pipe: pipe.vae.enable_slicing()),
+    "tiles": (["flux"], lambda pipe: pipe.vae.enable_tiling()),
+    "free u": (["sd15"], _free_u),
+    "fused projections": (["sdxl"], lambda pipe: pipe.fuse_qkv_projections()),
+    "sliced attention": (["sd15"], lambda pipe: pipe.enable_attention_slicing()),
     "attention of another kind": (["sd15"], lambda pipe: pipe.unet.set_attn_processor(AttnProcessor())),
     "channels last": (["sdxl"], lambda pipe: pipe.unet.to(memory_format=torch.channels_last)),
-    "stored in 8 bits": (["sdxl", "flux"], _layerwise),
-    "half precision": (["sdxl", "flux"], lambda pipe: pipe.to(dtype=torch.bfloat16)),
+    "stored in 8 bits": (["flux"], _layerwise),
+    "half precision": (["sdxl"], lambda pipe: pipe.to(dtype=torch.bfloat16)),
 }
 
 
@@ -133,7 +131,12 @@ def test_an_offloaded_pipeline_is_freed_after_a_stop_and_works_again(name: str, 
     pipe.enable_model_cpu_offload(device="cpu")
     freed: list[int] = []
     free = pipe.maybe_free_model_hooks
-    pipe.maybe_free_model_hooks = lambda: (freed.append(1), free())
+
+    def free_and_count() -> None:
+        freed.append(1)
+        free()
+
+    pipe.maybe_free_model_hooks = free_and_count
     safelight.protect(pipe, guard_with(judge), on_block=on_block)
     decoded: list[int] = []
     pipe.vae.decoder.register_forward_hook(lambda *args: decoded.append(1))
@@ -149,8 +152,7 @@ def test_an_offloaded_pipeline_is_freed_after_a_stop_and_works_again(name: str, 
     assert (decoded, freed) == ([1], [1, 1])
 
 
-@pytest.mark.parametrize("in_place", [True, False])
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(("in_place", "before"), [(True, False), (False, True), (False, False)])
 def test_a_compiled_model(in_place: bool, before: bool) -> None:
     def compile_model() -> None:
         if in_place:
@@ -169,7 +171,7 @@ def test_a_compiled_model(in_place: bool, before: bool) -> None:
     assert is_black(call("flux", pipe, FORBIDDEN))
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl", "sdxl_inpaint", "sdxl_controlnet", "refiner", "sd3_img2img", "flux"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl_controlnet", "refiner", "flux"])
 def test_a_guarded_pipeline_is_saved_and_loaded_as_what_it_is(name: str, tmp_path: Path) -> None:
     ours = guarded(build(name))
     plain = type(build(name))
@@ -185,12 +187,9 @@ FROM_PIPE = {
     ("sd15", "sd15_img2img"): AutoPipelineForImage2Image,
     ("sd15", "sd15_inpaint"): AutoPipelineForInpainting,
     ("sdxl", "sdxl_img2img"): AutoPipelineForImage2Image,
-    ("sdxl", "sdxl_inpaint"): AutoPipelineForInpainting,
     ("sdxl_img2img", "sdxl"): AutoPipelineForText2Image,
-    ("sdxl_inpaint", "sdxl_img2img"): AutoPipelineForImage2Image,
     ("sd3", "sd3_img2img"): AutoPipelineForImage2Image,
     ("flux", "flux_img2img"): AutoPipelineForImage2Image,
-    ("flux", "flux_inpaint"): AutoPipelineForInpainting,
     ("flux_inpaint", "flux"): AutoPipelineForText2Image,
     ("sd15_controlnet", "sd15_controlnet"): AutoPipelineForText2Image,
 }
@@ -208,8 +207,9 @@ def _screens_or_refuses(name: str, pipe: Any) -> bool:
 @pytest.mark.parametrize(("name", "made"), FROM_PIPE)
 def test_a_pipeline_made_from_a_guarded_one_is_guarded_or_does_not_run(name: str, made: str) -> None:
     auto = FROM_PIPE[name, made]
-    plain = auto.from_pipe(build(name))
+    plain = auto.from_pipe(kept_plain(name))
     plain.set_progress_bar_config(disable=True)
+    expected = call(made, plain, PROMPT)
     first = guarded(build(name))
     for clone in (
         auto.from_pipe(first),
@@ -219,7 +219,7 @@ def test_a_pipeline_made_from_a_guarded_one_is_guarded_or_does_not_run(name: str
         if not _screens_or_refuses(made, clone):
             with pytest.raises(UnscreenedPipeline):
                 call(made, clone, PROMPT)
-        assert call(made, guarded(clone), PROMPT) == call(made, plain, PROMPT)
+        assert call(made, guarded(clone), PROMPT) == expected
         assert is_black(call(made, guarded(clone), FORBIDDEN))
     # And the first one is still as it was.
     assert call(name, first, PROMPT) == call(name, kept_plain(name), PROMPT)

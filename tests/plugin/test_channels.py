@@ -154,8 +154,15 @@ def test_nothing_may_rewrite_a_prompt_after_it_was_judged(name: str) -> None:
         read_call({"prompt": "tea", name: 1.0})
 
 
-def test_a_rewriting_of_the_prompt_can_be_switched_off() -> None:
-    assert read_call({"prompt": "tea", "use_pe": False}).arguments == {"use_pe": False}
+class Rewriter:
+    def __call__(self, prompt: str, use_pe: bool = True) -> None:
+        raise NotImplementedError
+
+
+def test_a_rewriting_of_the_prompt_has_to_be_switched_off() -> None:
+    assert read_call({"prompt": "tea", "use_pe": False}, pipe=Rewriter()).arguments == {"use_pe": False}
+    with pytest.raises(UnjudgedChannel, match="use_pe: must be False"):
+        read_call({"prompt": "tea"}, pipe=Rewriter())
 
 
 @pytest.mark.parametrize(
@@ -170,7 +177,7 @@ def test_a_rewriting_of_the_prompt_can_be_switched_off() -> None:
     ],
 )
 def test_what_no_screen_reads_names_the_setting_that_lets_it_in(name: str, setting: str) -> None:
-    given = {"prompt": "tea", name: torch.ones(1, 4, 8, 8)}
+    given: dict[str, Any] = {"prompt": "tea", name: torch.ones(1, 4, 8, 8)}
     with pytest.raises(UnjudgedChannel, match=rf"{name}: .*protect\(pipe, allow={{'{setting}'}}\)"):
         read_call(given, allow={"embeddings", "latents", "callbacks"} - {setting})
     call = read_call(given, allow={setting})
@@ -196,7 +203,8 @@ def test_prompts_that_are_embeddings_are_counted_and_have_no_text() -> None:
 
 
 def test_a_call_without_prompt_and_embeddings_is_refused() -> None:
-    for nothing in ({}, {"prompt": None}, {"negative_prompt": "tea"}, {"prompt": []}):
+    empty: list[dict[str, Any]] = [{}, {"prompt": None}, {"negative_prompt": "tea"}, {"prompt": []}]
+    for nothing in empty:
         with pytest.raises(InvalidRequest, match="prompt"):
             read_call(nothing, allow={"embeddings", "latents"})
 

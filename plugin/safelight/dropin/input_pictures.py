@@ -159,9 +159,13 @@ class PictureReader:
         lowest = -_SLACK if self.name in MASKS else -1 - _SLACK
         if not (lowest <= low and high <= 1 + _SLACK):
             raise self._wrong(_RANGES)
-        if low < 0 and self.name not in MASKS:
-            copies = [(copy + 1) / 2 for copy in copies]
-        copies = [copy.clip(0, 1) for copy in copies]
+        for copy in copies:
+            # In place: where its numbers lie in memory decides how a model rounds.
+            if low < 0 and self.name not in MASKS:
+                copy += 1
+                copy /= 2
+            if low < -1 or high > 1 or (low < 0 and self.name in MASKS):
+                copy[...] = copy.clip(0, 1)
         batches = [self._batch(_numpy(copy), not isinstance(copy, np.ndarray), alone) for copy in copies]
         return copies, [tuple(_picture(pixels) for pixels in batch) for batch in batches]
 

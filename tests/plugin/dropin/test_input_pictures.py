@@ -18,7 +18,7 @@ from safelight.errors import InvalidRequest, UnjudgedChannel
 
 LEVEL = 1 / 255
 SIDE = 8
-MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr", "HSV")
+MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "HSV")
 
 
 def read(value: Any, name: str = "image", **more: Any) -> InputPictures:
@@ -35,8 +35,8 @@ def processor(*, mask: bool, normalise: bool) -> VaeImageProcessor:
 def seen(value: Any, *, mask: bool, normalise: bool) -> np.ndarray[Any, Any]:
     """Return what the model sees of a value: number x height x width x channels, from 0 to 1."""
     with warnings.catch_warnings():
-        # Of the range from -1 to 1, which is read all the same.
-        warnings.simplefilter("ignore", FutureWarning)
+        # Of the range from -1 to 1, and of a palette with transparency, which are read all the same.
+        warnings.simplefilter("ignore")
         tensor = processor(mask=mask, normalise=normalise).preprocess(value).float()
     pixels: np.ndarray[Any, Any] = ((tensor + 1) / 2 if normalise else tensor).permute(0, 2, 3, 1).numpy()
     return pixels
@@ -146,6 +146,23 @@ def test_what_transparency_hides_is_shown_to_the_screens_and_to_the_model() -> N
     hidden = Image.new("RGBA", (16, 16), (*MARKER, 0))
     pictures = read(hidden)
     assert pictures.passed.mode == "RGB" and has_marker(pictures.passed)
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "LAB", "RGBa", "RGBX", "PA"])
+@pytest.mark.parametrize("name", ["image", "mask_image", "ip_adapter_image"])
+def test_a_picture_of_a_rare_mode_is_made_plain_before_it_is_judged_and_passed_on(mode: str, name: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (8, 8, len(mode) if mode in ("RGBa", "RGBX", "PA") else 3))
+    pictures = read(Image.frombytes(mode, (8, 8), noise.astype(np.uint8).tobytes()), name)
+    assert pictures.passed.mode == "RGB" and pictures.passed.info == {}
+    assert pictures.passed.tobytes() == pictures.items[0][0].tobytes()
+
+
+def test_the_numbers_of_a_copy_lie_in_memory_as_they_did() -> None:
+    # A model rounds otherwise where they do not, and the picture would not be the plain pipeline's bit for bit.
+    spread = torch.rand(8, 8, 3).permute(2, 0, 1)[None]
+    for value in (spread, spread * 2 - 1):
+        assert read(value).passed.stride() == value.stride()
+    assert torch.equal(read(spread).passed, spread)
 
 
 def test_what_was_judged_cannot_be_changed_any_more() -> None:
