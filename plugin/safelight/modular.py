@@ -27,10 +27,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from .blocking import BlockingGuard
-from .channels import Call, read_call
 from .creation import gravest
 from .dropin.call_request import request_for
 from .dropin.carried import carried_texts, check_adapters
+from .dropin.channels import Call, read_call
 from .dropin.modular_admission import Admitted, abandon, admit
 from .dropin.outputs import OnBlock, Ruled, answer, black
 from .errors import (

@@ -20,8 +20,8 @@ from torch import nn
 
 import safelight
 from fakes import MARKER, SENTINEL, FakeJudge, has_marker, make_guard
-from safelight.channels import Call, Treatment, read_call, ruling
 from safelight.dropin.carried import carried_texts
+from safelight.dropin.channels import Call, Treatment, read_call, ruling
 from safelight.dropin.sealed import SealedTensor
 from safelight.errors import InvalidRequest, UnjudgedChannel
 from tiny_sdxl import tiny_sdxl

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..blocking import BlockingGuard
-from ..channels import Call, read_call
 from ..creation import gravest
 from ..encoding import encode_raw
 from ..errors import ContentBlocked, GenerationFailed, InvalidRequest
@@ -22,6 +21,7 @@ from . import seals
 from .beside import Awaited, Beside, Stopped
 from .call_request import request_for
 from .carried import carried_texts, check_adapters
+from .channels import Call, read_call
 from .options import Options
 from .outputs import (
     Ruled,

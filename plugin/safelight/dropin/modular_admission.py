@@ -13,13 +13,13 @@ from PIL import Image
 
 from ..blocking import BlockingGuard
 from ..channel_table import TEXTS
-from ..channels import Call
 from ..creation import Admission, Reservation
 from ..encoding import encode_raw
 from ..errors import ContentBlocked, GenerationFailed, ScreeningUnavailable, UnscreenedPipeline
 from ..guard import Guard
 from ..policy import Reason
 from ..request import GenerationRequest
+from .channels import Call
 from .outputs import Ruled, encoded, finite
 
 

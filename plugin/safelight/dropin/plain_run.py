@@ -23,9 +23,12 @@ def can_be_stopped(pipe: Any, cls: type[Any]) -> bool:
 
 def is_diffusers_own(callback: Any) -> bool:
     """Return whether a step callback is one that diffusers ships. They turn guidance off, and show nothing."""
-    from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+    from diffusers.callbacks import MultiPipelineCallbacks
 
-    return isinstance(callback, (PipelineCallback, MultiPipelineCallbacks))
+    if type(callback) is MultiPipelineCallbacks:
+        return all(is_diffusers_own(each) for each in callback.callbacks)
+    # Not by inheritance: a class of the caller's own may do anything.
+    return type(callback).__module__ == MultiPipelineCallbacks.__module__
 
 
 def generators_of(given: Any) -> list[Any]:

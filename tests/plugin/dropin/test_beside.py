@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback, SDXLCFGCutoffCallback
 
 import safelight
 from fakes import SENTINEL, MarkerScreen, failed, make_guard
+from safelight.dropin.sealed import SealedTensor
 from safelight.errors import ContentBlocked, ScreeningUnavailable, UnjudgedChannel
 from safelight.policy import Action
 from safelight.request import GenerationRequest, Turn
@@ -311,6 +313,40 @@ def test_a_callback_that_returns_other_tensors_is_refused_unless_callbacks_are_a
         pipe("a cup", callback_on_step_end=callback, **SIZE)
     safelight.protect(pipe, make_guard(), allow={"callbacks"})
     assert pipe("a cup", callback_on_step_end=callback, **SIZE).nsfw_content_detected == [False]
+
+
+class Own(PipelineCallback):  # type: ignore[misc]
+    """A caller's own class of callback, which wants to read the latents."""
+
+    tensor_inputs = ("latents",)
+
+    def __init__(self) -> None:
+        self.handed: list[Any] = []
+
+    def __call__(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self.handed.append(tensors["latents"])
+        return tensors
+
+    def callback_fn(self, *args: Any) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_callers_own_class_of_callback_is_handed_no_open_latents(pipe: Any, several: bool) -> None:
+    own = Own()
+    safelight.protect(pipe, make_guard())
+    pipe("a cup", callback_on_step_end=MultiPipelineCallbacks([own]) if several else own, **SIZE)
+    assert {type(latents) for latents in own.handed} == {SealedTensor}
+
+
+def test_a_callback_that_diffusers_ships_does_its_work(pipe: Any) -> None:
+    cutoff = SDXLCFGCutoffCallback(cutoff_step_ratio=0.5)
+    plain = pipe("a cup", generator=seeded(), callback_on_step_end=cutoff, **SIZE).images[0]
+    whole = pipe("a cup", generator=seeded(), **SIZE).images[0]
+    safelight.protect(pipe, make_guard())
+    found = pipe("a cup", generator=seeded(), callback_on_step_end=cutoff, **SIZE).images[0]
+    assert same(found, plain)
+    assert not same(found, whole)
 
 
 def test_a_picture_that_an_allowed_callback_made_is_still_looked_at(pipe: Any) -> None:

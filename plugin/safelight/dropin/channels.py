@@ -12,8 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from .call_texts import read_texts
-from .channel_table import (
+from ..channel_table import (
     ATTENTION,
     EMBEDDINGS,
     LATENTS,
@@ -26,8 +25,9 @@ from .channel_table import (
     paired_pictures,
     ruling,
 )
-from .dropin.input_pictures import InputPictures, PictureReader, is_sealed, plain_copy, unsealed
-from .errors import InvalidRequest, UnjudgedChannel
+from ..errors import InvalidRequest, UnjudgedChannel
+from .call_texts import read_texts
+from .input_pictures import InputPictures, PictureReader, is_sealed, plain_copy, unsealed
 
 __all__ = ["Call", "Ruling", "Treatment", "read_call", "ruling"]
 
