@@ -35,7 +35,8 @@ from .outputs import (
     no_latents,
     pictures_of,
 )
-from .plain_run import calls_back, can_be_stopped, generators_of, is_diffusers_own, left_as_it_was
+from .plain_run import calls_back, can_be_stopped, generators_of, is_diffusers_own, left_as_it_was, size_of
+from .refused_latents import refused_places
 from .safety_guidance import check_step, steered
 from .sealed import SealedTensor
 from .step_end import StepEnd, hand_open, hand_sealed
@@ -62,8 +63,10 @@ def guarded_call(
         principal: Who asks.
         options: How the pipeline is guarded.
     """
-    call = read_call(_by_name(cls, pipe, args, kwargs), allow=options.allow, pipe=pipe)
-    return _GuardedCall(pipe, cls, call, guard, principal, options).conduct()
+    named = _by_name(cls, pipe, args, kwargs)
+    call = read_call(named, allow=options.allow, pipe=pipe)
+    refused = refused_places(named, len(call.texts))
+    return _GuardedCall(pipe, cls, call, guard, principal, options).conduct(refused)
 
 
 def _by_name(cls: type[Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,10 +93,16 @@ class _GuardedCall:
         self._ruled: dict[int, tuple[Ruled, ...]] = {}
         self._previewed: dict[tuple[int, int], Decision] = {}
 
-    def conduct(self) -> Any:
-        """Run the call. Nothing leaves, and no turn stays open, if any part of it fails."""
+    def conduct(self, refused: Mapping[int, Decision]) -> Any:
+        """Run the call. Nothing leaves, and no turn stays open, if any part of it fails.
+
+        Args:
+            refused: The prompts that were refused in another call, and the rulings.
+        """
         # Before anybody is asked: what the pipeline would refuse is no turn of anybody's.
         self._arguments(range(len(self._call.texts)))
+        for place, decision in refused.items():
+            self._refuse(place, ContentBlocked(decision))
         try:
             self._begin(self._requests())
             output, made = self._run()
@@ -103,17 +112,18 @@ class _GuardedCall:
                 item.abandon(self._guard)
             raise
 
-    def _requests(self) -> list[GenerationRequest]:
-        found = []
-        for texts in self._call.texts:
-            check_adapters(self._pipe, texts, self._guard.guard.policy)
-            carried = carried_texts(self._pipe, texts)
-            found.append(request_for({**texts, **carried}, self._principal, self._call.arguments))
+    def _requests(self) -> dict[int, GenerationRequest]:
+        found: dict[int, GenerationRequest] = {}
+        for place, texts in enumerate(self._call.texts):
+            if place not in self._ruled:
+                check_adapters(self._pipe, texts, self._guard.guard.policy)
+                carried = carried_texts(self._pipe, texts)
+                found[place] = request_for({**texts, **carried}, self._principal, self._call.arguments)
         return found
 
-    def _begin(self, requests: Sequence[GenerationRequest]) -> None:
+    def _begin(self, requests: Mapping[int, GenerationRequest]) -> None:
         """Reserve the turns in order, ask the prompts' judges, and wait for what is to be known before the run."""
-        for place, request in enumerate(requests):
+        for place, request in requests.items():
             self._awaited[place] = Awaited(self._guard.reserve(request))
         judges = self._guard.guard
         for item in self._awaited.values():
@@ -126,7 +136,7 @@ class _GuardedCall:
                 )
             )
             for place, pictures in enumerate(self._call.pictures)
-            if any(pictures.values())
+            if place in self._awaited and any(pictures.values())
         }
         for place, looked in inputs.items():
             try:
@@ -156,6 +166,9 @@ class _GuardedCall:
         item = self._awaited.pop(place)
         if item.ruling is not None:
             item.ruling.cancel()
+        self._refuse(place, blocked)
+
+    def _refuse(self, place: int, blocked: ContentBlocked) -> None:
         if self._options.on_block == "raise":
             raise blocked
         self._ruled[place] = (Ruled(blocked.decision),) * self._call.pictures_each
@@ -251,6 +264,9 @@ class _GuardedCall:
             }
         # NumPy even where PIL is asked: a picture of NaN must be told from a black one.
         form = "np" if call.output_type == "pil" else call.output_type
+        if call.output_type == "pil" and arguments.get("padding_mask_crop") is not None:
+            # Diffusers pastes what it made into the input picture, and knows only PIL's way to.
+            form = "pil"
         # A model may have been exchanged since the last call.
         seals.seal(self._pipe)
         with seals.running(self._pipe, beside), left_as_it_was(self._pipe):
@@ -267,7 +283,7 @@ class _GuardedCall:
                 output if output is not None else empty_output(self._cls),
                 ruled,
                 made,
-                blank=black(known) if known is not None else self._blank(),
+                blank=black(known) if known is not None else blank(self._size(), self._call.output_type),
                 output_type=self._call.output_type,
                 on_block=self._options.on_block,
             )
@@ -292,7 +308,7 @@ class _GuardedCall:
                 Ruled(decisions[key], shown[key]) if key in decisions else Ruled(self._previewed[key])
                 for key in ((place, number) for number in range(each))
             )
-        self._raise_where_nothing_is_left()
+        self._raise_where_nothing_is_left(flagged=any(getattr(output, "nsfw_content_detected", None) or ()))
         return [place * each + number for place in places for number in range(each)]
 
     def _admitted(self) -> dict[int, Awaited]:
@@ -300,10 +316,12 @@ class _GuardedCall:
         self._settle()
         return self._awaited
 
-    def _raise_where_nothing_is_left(self) -> None:
+    def _raise_where_nothing_is_left(self, *, flagged: bool) -> None:
         ruled = [item.decision for items in self._ruled.values() for item in items]
         pictures = [decision for decision in ruled if decision.stage is Stage.IMAGE]
-        if pictures and all(decision.reason is Reason.GENERATION_FAILED for decision in pictures):
+        failed = bool(pictures) and all(decision.reason is Reason.GENERATION_FAILED for decision in pictures)
+        # A model's own checker blackens what it finds: that is no fault.
+        if failed and not flagged:
             raise GenerationFailed("the pipeline made pictures that show nothing")
         blocked = [decision for decision in ruled if not decision.allows and not decision.is_fault]
         if blocked and self._options.on_block == "raise":
@@ -316,7 +334,7 @@ class _GuardedCall:
         each = self._call.pictures_each
         if output is None:
             output = empty_output(self._cls)
-            latents = no_latents(self._pipe, self._call.arguments, len(self._call.texts) * each)
+            latents = no_latents(self._pipe, self._size(), len(self._call.texts) * each)
         else:
             made = output.images
             latents = made.new_zeros((len(self._call.texts) * each, *made.shape[1:]))
@@ -327,11 +345,11 @@ class _GuardedCall:
                 decisions = (self._previewed.get((place, number)) for number in range(each))
                 self._ruled[place] = tuple(Ruled(found or admitted[place].decision) for found in decisions)
         ruled = [item.decision for place in range(len(self._call.texts)) for item in self._ruled[place]]
-        output.images = SealedTensor(latents, [self._call.texts[place] for place in admitted])
+        refusals = [items[0].decision for _, items in sorted(self._ruled.items()) if not items[0].decision.allows]
+        output.images = SealedTensor(latents, [self._call.texts[place] for place in admitted], refusals)
         output.nsfw_content_detected = [not decision.allows for decision in ruled]
         output.decisions = tuple(ruled)
         return output
 
-    def _blank(self) -> Any:
-        size = self._call.arguments.get("height"), self._call.arguments.get("width")
-        return blank(self._pipe, seals.denoisers(self._pipe)[0], size, self._call.output_type)
+    def _size(self) -> tuple[int, int]:
+        return size_of(self._pipe, self._cls, self._call)

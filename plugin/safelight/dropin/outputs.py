@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -37,7 +37,7 @@ class Ruled:
 
 
 def pictures_of(output: Any, count: int) -> list[Any]:
-    """Return what a pipeline made, as a list of NumPy arrays or tensors.
+    """Return what a pipeline made, as a list of NumPy arrays or tensors: floats from 0 to 1.
 
     Raises:
         GenerationFailed: If there are not ``count`` pictures.
@@ -45,7 +45,7 @@ def pictures_of(output: Any, count: int) -> list[Any]:
     images = list(getattr(output, "images", ()))
     if len(images) != count:
         raise GenerationFailed(f"the pipeline made {len(images)} pictures instead of the {count} asked")
-    return images
+    return [_floats(image) if isinstance(image, Image.Image) else image for image in images]
 
 
 def finite(images: Sequence[Any]) -> list[Any]:
@@ -106,18 +106,14 @@ def blurred(image: Any) -> Any:
     return from_numpy(pixels).permute(2, 0, 1).to(image.device, image.dtype)
 
 
-def blank(pipe: Any, model: Any, size: tuple[int | None, int | None], output_type: str) -> Any:
+def blank(size: tuple[int, int], output_type: str) -> Any:
     """Return a black picture for a call in which none was made.
 
     Args:
-        pipe: The pipeline.
-        model: Its model, whose sample size is the pipeline's own.
-        size: Height and width that were asked for, in pixels, or None.
+        size: Height and width in pixels.
         output_type: ``pil``, ``np`` or ``pt``.
     """
-    sample: Any = getattr(pipe, "default_sample_size", None) or getattr(model.config, "sample_size", None) or 128
-    side = int(sample) * int(getattr(pipe, "vae_scale_factor", 8))
-    array = np.zeros((size[0] or side, size[1] or side, 3), dtype="float32")
+    array = np.zeros((*size, 3), dtype="float32")
     if output_type != "pt":
         return array
     from torch import from_numpy
@@ -125,19 +121,18 @@ def blank(pipe: Any, model: Any, size: tuple[int | None, int | None], output_typ
     return from_numpy(array).permute(2, 0, 1)
 
 
-def no_latents(pipe: Any, arguments: Mapping[str, Any], count: int) -> Any:
+def no_latents(pipe: Any, size: tuple[int, int], count: int) -> Any:
     """Return latents of zeros for a call in which none were made, as large as the pipeline's would be.
 
     Args:
         pipe: The pipeline.
-        arguments: Of the call: ``height`` and ``width`` in pixels, or None.
+        size: Height and width in pixels.
         count: Pictures asked for.
     """
     from torch import zeros
 
     factor = int(getattr(pipe, "vae_scale_factor", 8))
-    sample = int(getattr(pipe, "default_sample_size", None) or 128)
-    height, width = ((arguments.get(side) or sample * factor) // factor for side in ("height", "width"))
+    height, width = (side // factor for side in size)
     channels = int(getattr(getattr(getattr(pipe, "vae", None), "config", None), "latent_channels", 4))
     if hasattr(pipe, "_pack_latents"):
         # Flux reads latents in patches of 2 x 2.
@@ -204,6 +199,11 @@ def _array(image: Any) -> Array:
         return image
     array: Array = image.detach().float().cpu().permute(1, 2, 0).numpy()
     return array
+
+
+def _floats(image: Image.Image) -> Array:
+    pixels = np.asarray(image, dtype="float32") / 255
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _as_asked(images: list[Any], output_type: str) -> Any:

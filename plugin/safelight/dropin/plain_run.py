@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from . import seals
+from .channels import Call
 
 
 def calls_back(pipe: Any, cls: type[Any]) -> bool:
     """Return whether a pipeline hands its latents to a callback at the end of every step."""
-    known = "callback_on_step_end" in inspect.signature(cls.__call__).parameters
-    return known and "latents" in getattr(pipe, "_callback_tensor_inputs", ())
+    return "callback_on_step_end" in _parameters(cls) and "latents" in getattr(pipe, "_callback_tensor_inputs", ())
 
 
 def can_be_stopped(pipe: Any, cls: type[Any]) -> bool:
@@ -28,7 +28,30 @@ def is_diffusers_own(callback: Any) -> bool:
     if type(callback) is MultiPipelineCallbacks:
         return all(is_diffusers_own(each) for each in callback.callbacks)
     # Not by inheritance: a class of the caller's own may do anything.
-    return type(callback).__module__ == MultiPipelineCallbacks.__module__
+    return bool(type(callback).__module__ == MultiPipelineCallbacks.__module__)
+
+
+def size_of(pipe: Any, cls: type[Any], call: Call) -> tuple[int, int]:
+    """Return the height and width, in pixels, of the pictures that a call would give."""
+    factor = int(getattr(pipe, "vae_scale_factor", 8))
+    given = [call.arguments.get(side) for side in ("height", "width")]
+    picture = next((found for pictures in call.pictures for found in pictures.get("image", ())), None)
+    # A U-Net's control picture sets the size; everywhere else, a class that asks for one has one of its own.
+    follows = "height" not in _parameters(cls) or None not in (
+        getattr(pipe, "controlnet", None),
+        getattr(pipe, "unet", None),
+    )
+    latents: Any = call.arguments.get("image")
+    if picture is not None and follows:
+        own = [picture.height // factor * factor, picture.width // factor * factor]
+    elif picture is None and follows and getattr(latents, "ndim", 0) == 4:
+        own = [int(side) * factor for side in latents.shape[-2:]]
+    else:
+        config = getattr(seals.denoisers(pipe)[0], "config", None)
+        sample = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None) or 128
+        own = [int(sample) * factor] * 2
+    height, width = (int(asked or other) for asked, other in zip(given, own, strict=True))
+    return height, width
 
 
 def generators_of(given: Any) -> list[Any]:
@@ -36,6 +59,10 @@ def generators_of(given: Any) -> list[Any]:
     if given is None:
         return []
     return list({id(generator): generator for generator in (given if isinstance(given, list) else [given])}.values())
+
+
+def _parameters(cls: type[Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(cls.__call__).parameters
 
 
 @contextmanager

@@ -6,14 +6,16 @@ they have a shape, can be indexed, moved and joined, and refuse to be computed w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import UnjudgedChannel
+from ..policy import Decision
 
+_T = TypeVar("_T")
 Texts = Mapping[str, str]
 
 _PASSING = frozenset(
@@ -33,22 +35,27 @@ class SealedTensor(torch.Tensor):
     Args:
         hidden: What is not to be read; of any shape.
         origins: The judged texts that it was made from: for each prompt, channel name to text.
+        refusals: The rulings that withheld rows of it, which are all zero, in the order of the rows.
     """
 
     _hidden: torch.Tensor
     origins: tuple[Texts, ...]
+    refusals: tuple[Decision, ...]
 
     @staticmethod
-    def __new__(cls, hidden: torch.Tensor, origins: Sequence[Texts] = ()) -> SealedTensor:
+    def __new__(
+        cls, hidden: torch.Tensor, origins: Sequence[Texts] = (), refusals: Sequence[Decision] = ()
+    ) -> SealedTensor:
         """Make a tensor without memory of its own, as large as the hidden one."""
         sealed: SealedTensor = torch.Tensor._make_wrapper_subclass(
             cls, hidden.shape, strides=hidden.stride(), dtype=hidden.dtype, device=hidden.device
         )
         sealed._hidden = hidden.detach()
         sealed.origins = tuple(origins)
+        sealed.refusals = tuple(refusals)
         return sealed
 
-    def __init__(self, hidden: torch.Tensor, origins: Sequence[Texts] = ()) -> None:
+    def __init__(self, hidden: torch.Tensor, origins: Sequence[Texts] = (), refusals: Sequence[Decision] = ()) -> None:
         """All is done in ``__new__``."""
 
     @classmethod
@@ -59,9 +66,11 @@ class SealedTensor(torch.Tensor):
         if func.overloadpacket.__name__ not in _PASSING:
             _refuse()
         named = dict(kwargs or {})
-        origins = tuple(_each_once(tree_leaves((args, named))))
+        given = [value for value in tree_leaves((args, named)) if isinstance(value, SealedTensor)]
+        origins = _each_once(value.origins for value in given)
+        refusals = _each_once(value.refusals for value in given)
         args, named = tree_map_only(SealedTensor, unseal, (tuple(args), named))
-        return tree_map_only(torch.Tensor, lambda tensor: SealedTensor(tensor, origins), func(*args, **named))
+        return tree_map_only(torch.Tensor, lambda tensor: SealedTensor(tensor, origins, refusals), func(*args, **named))
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         """Say what it is, without a number of it."""
@@ -79,7 +88,7 @@ class SealedTensor(torch.Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SealedTensor:
         """Return a copy that is sealed as well."""
-        return SealedTensor(self._hidden.clone(), self.origins)
+        return SealedTensor(self._hidden.clone(), self.origins, self.refusals)
 
 
 def unseal(tensor: SealedTensor) -> torch.Tensor:
@@ -95,10 +104,8 @@ def _refuse() -> None:
     )
 
 
-def _each_once(values: Iterable[Any]) -> Iterator[Texts]:
-    seen: list[Texts] = []
-    for value in values:
-        for texts in value.origins if isinstance(value, SealedTensor) else ():
-            if texts not in seen:
-                seen.append(texts)
-                yield texts
+def _each_once(groups: Iterable[Iterable[_T]]) -> tuple[_T, ...]:
+    found: list[_T] = []
+    for group in groups:
+        found += [item for item in group if item not in found]
+    return tuple(found)

@@ -20,6 +20,7 @@ from safelight.errors import ContentBlocked, ScreeningUnavailable, UnjudgedChann
 from safelight.policy import Action
 from safelight.request import GenerationRequest, Turn
 from safelight.verdict import Outcome, Stage, Verdict
+from tiny_pipelines import refiner, sd15, sdxl
 from tiny_sdxl import tiny_sdxl
 
 STEPS = 6
@@ -366,3 +367,40 @@ def test_a_call_that_the_pipeline_itself_refuses_leaves_no_turn_open(pipe: Any) 
     (turn,) = guard.store.history(safelight.Principal("local"), limit=9).turns
     assert turn.action is not Action.ALLOW
     assert pipe("a cup", **SIZE).nsfw_content_detected == [False]
+
+
+def test_a_prompt_that_a_base_refused_is_refused_by_the_refiner_as_the_same_attempt() -> None:
+    judge = LateJudge()
+    judge.go.set()
+    guard = make_guard(prompt_screens=[judge])
+    base = safelight.protect(sdxl(), guard)
+    second = safelight.protect(refiner(base), guard)
+    prompts = ["a cup", SENTINEL, "a boat"]
+    half = base(prompts, height=64, width=64, num_inference_steps=4, denoising_end=0.5, output_type="latent")
+    asked = judge.asked
+    output = second(prompts, image=half.images, num_inference_steps=4, denoising_start=0.5)
+    assert output.nsfw_content_detected == [False, True, False]
+    assert [is_black(image) for image in output.images] == [False, True, False]
+    assert [image.size for image in output.images] == [(64, 64)] * 3
+    assert output.decisions[1] == half.decisions[1]
+    assert judge.asked == asked + 2
+    assert guard.store.history(safelight.Principal("local"), limit=9).blocked == 1
+
+
+def test_refused_latents_are_refused_under_any_prompt_and_however_they_were_cut() -> None:
+    guard = make_guard()
+    base = safelight.protect(sdxl(), guard)
+    second = safelight.protect(refiner(base), guard)
+    half = base([SENTINEL, "a cup"], output_type="latent", height=64, width=64, num_inference_steps=2).images
+    for latents, refused in ((half[0][None, :], True), (half[1:], False), (half[:1].to("cpu"), True)):
+        output = second("a boat", image=latents, num_inference_steps=4, strength=0.5)
+        assert output.nsfw_content_detected == [refused]
+        assert is_black(output.images[0]) == refused
+        assert output.images[0].size == (64, 64)
+
+
+def test_the_pipelines_own_checker_that_blackens_every_picture_is_no_fault() -> None:
+    pipe = safelight.protect(sd15(checker=True), make_guard())
+    output = pipe("a cup", height=64, width=64, num_inference_steps=2)
+    assert output.nsfw_content_detected == [True]
+    assert is_black(output.images[0])
