@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..blocking import BlockingGuard
-from ..creation import gravest
+from ..creation import Admission, gravest
 from ..encoding import encode_raw
 from ..errors import ContentBlocked, GenerationFailed, InvalidRequest
 from ..policy import Decision, Reason
@@ -23,20 +23,10 @@ from .call_request import request_for
 from .carried import carried_texts, check_adapters
 from .channels import Call, read_call
 from .options import Options
-from .outputs import (
-    Ruled,
-    answer,
-    as_tuple,
-    black,
-    blank,
-    empty_output,
-    encoded,
-    finite,
-    no_latents,
-    pictures_of,
-)
+from .outputs import Ruled, answer, as_tuple, black, blank, empty_output, no_latents, spread_rows
 from .plain_run import calls_back, can_be_stopped, generators_of, is_diffusers_own, left_as_it_was, size_of
 from .refused_latents import refused_places
+from .ruled_pictures import ruled_pictures
 from .safety_guidance import check_step, steered
 from .sealed import SealedTensor
 from .step_end import StepEnd, hand_open, hand_sealed
@@ -273,54 +263,66 @@ class _GuardedCall:
             return self._cls.__call__(self._pipe, **arguments, output_type=form, return_dict=True)
 
     def _answer(self, output: Any, places: Sequence[int]) -> Any:
-        if self._call.output_type == "latent":
-            result = self._latents(output, places)
-        else:
-            made = self._inspect(output, places) if output is not None else []
-            ruled = [item for place in range(len(self._call.texts)) for item in self._ruled[place]]
-            known = next((item.image for item in ruled if item.image is not None), None)
-            result = answer(
-                output if output is not None else empty_output(self._cls),
-                ruled,
-                made,
-                blank=black(known) if known is not None else blank(self._size(), self._call.output_type),
-                output_type=self._call.output_type,
-                on_block=self._options.on_block,
-            )
-        return result if self._call.return_dict else as_tuple(result)
-
-    def _inspect(self, output: Any, places: Sequence[int]) -> list[int]:
-        """Have the pictures ruled on; return the places, among all pictures of the call, of those that were made."""
-        each = self._call.pictures_each
-        images = pictures_of(output, len(places) * each)
-        rows = {(place, number): order * each + number for order, place in enumerate(places) for number in range(each)}
-        admissions = {
-            place: item.ruling.result() for place, item in self._admitted().items() if item.ruling is not None
-        }
-        finished = [key for key in rows if key[0] in admissions and key not in self._previewed]
-        shown = dict(zip(finished, finite([images[rows[key]] for key in finished]), strict=True))
-        for place, admission in admissions.items():
-            own = [key for key in finished if key[0] == place]
-            items = [encoded(shown[key], self._call.output_type) for key in own]
-            found = self._guard.inspect(admission, items) if items else ()
-            decisions = dict(zip(own, (picture.decision for picture in found), strict=True))
-            self._ruled[place] = tuple(
-                Ruled(decisions[key], shown[key]) if key in decisions else Ruled(self._previewed[key])
-                for key in ((place, number) for number in range(each))
-            )
-        self._raise_where_nothing_is_left(flagged=any(getattr(output, "nsfw_content_detected", None) or ()))
-        return [place * each + number for place in places for number in range(each)]
-
-    def _admitted(self) -> dict[int, Awaited]:
-        """Return the prompts that were admitted; withhold the others, of which the pipeline made nothing."""
         self._settle()
-        return self._awaited
+        admitted = {place: item.ruling.result() for place, item in self._awaited.items() if item.ruling is not None}
+        made = output
+        output = output if output is not None else empty_output(self._cls)
+        if self._call.output_type == "latent":
+            self._latents(output, made, places, admitted)
+        else:
+            self._pictures(output, made, places, admitted)
+        return output if self._call.return_dict else as_tuple(output)
+
+    def _pictures(self, output: Any, made: Any, places: Sequence[int], admitted: Mapping[int, Admission]) -> None:
+        """Have the pictures ruled on, and fill the output with those that may leave."""
+        call = self._call
+        if made is not None:
+            self._ruled |= ruled_pictures(
+                made,
+                places,
+                admitted,
+                each=call.pictures_each,
+                output_type=call.output_type,
+                previewed=self._previewed,
+                guard=self._guard,
+            )
+            # A model's own checker blackens what it finds: that is no fault.
+            self._raise_where_nothing_is_left(flagged=any(getattr(made, "nsfw_content_detected", None) or ()))
+        ruled = self._in_order()
+        known = next((item.image for item in ruled if item.image is not None), None)
+        each = call.pictures_each
+        answer(
+            output,
+            ruled,
+            [place * each + number for place in places for number in range(each)] if made is not None else [],
+            blank=black(known) if known is not None else blank(self._size(), call.output_type),
+            output_type=call.output_type,
+            on_block=self._options.on_block,
+        )
+
+    def _latents(self, output: Any, made: Any, places: Sequence[int], admitted: Mapping[int, Admission]) -> None:
+        """Fill the output with sealed latents, all zero for every prompt that was blocked. Nobody looks at them."""
+        each, count = self._call.pictures_each, len(self._call.texts)
+        for place, admission in admitted.items():
+            found = (self._previewed.get((place, number)) for number in range(each))
+            self._ruled[place] = tuple(Ruled(decision or admission.decision) for decision in found)
+        if made is None:
+            latents = no_latents(self._pipe, self._size(), count * each)
+        else:
+            latents = spread_rows(made.images, places, admitted, each=each, count=count)
+        ruled = [item.decision for item in self._in_order()]
+        refusals = [decision for decision in ruled[::each] if not decision.allows]
+        output.images = SealedTensor(latents, [self._call.texts[place] for place in admitted], refusals)
+        output.nsfw_content_detected = [not decision.allows for decision in ruled]
+        output.decisions = tuple(ruled)
+
+    def _in_order(self) -> list[Ruled]:
+        return [item for place in range(len(self._call.texts)) for item in self._ruled[place]]
 
     def _raise_where_nothing_is_left(self, *, flagged: bool) -> None:
         ruled = [item.decision for items in self._ruled.values() for item in items]
         pictures = [decision for decision in ruled if decision.stage is Stage.IMAGE]
         failed = bool(pictures) and all(decision.reason is Reason.GENERATION_FAILED for decision in pictures)
-        # A model's own checker blackens what it finds: that is no fault.
         if failed and not flagged:
             raise GenerationFailed("the pipeline made pictures that show nothing")
         blocked = [decision for decision in ruled if not decision.allows and not decision.is_fault]
@@ -328,28 +330,6 @@ class _GuardedCall:
             # Every turn has its ruling: none is to be settled as a fault.
             self._awaited.clear()
             raise ContentBlocked(gravest(blocked))
-
-    def _latents(self, output: Any, places: Sequence[int]) -> Any:
-        """Return sealed latents, all zero for every prompt that was blocked. Nobody looked at them yet."""
-        each = self._call.pictures_each
-        if output is None:
-            output = empty_output(self._cls)
-            latents = no_latents(self._pipe, self._size(), len(self._call.texts) * each)
-        else:
-            made = output.images
-            latents = made.new_zeros((len(self._call.texts) * each, *made.shape[1:]))
-        admitted = {place: item.ruling.result() for place, item in self._admitted().items() if item.ruling is not None}
-        for order, place in enumerate(places):
-            if place in admitted:
-                latents[place * each : (place + 1) * each] = output.images[order * each : (order + 1) * each]
-                decisions = (self._previewed.get((place, number)) for number in range(each))
-                self._ruled[place] = tuple(Ruled(found or admitted[place].decision) for found in decisions)
-        ruled = [item.decision for place in range(len(self._call.texts)) for item in self._ruled[place]]
-        refusals = [items[0].decision for _, items in sorted(self._ruled.items()) if not items[0].decision.allows]
-        output.images = SealedTensor(latents, [self._call.texts[place] for place in admitted], refusals)
-        output.nsfw_content_detected = [not decision.allows for decision in ruled]
-        output.decisions = tuple(ruled)
-        return output
 
     def _size(self) -> tuple[int, int]:
         return size_of(self._pipe, self._cls, self._call)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -30,10 +30,12 @@ class Ruled:
     Args:
         decision: What was ruled.
         image: The picture as the pipeline made it, or None where none was made, or none that may be shown.
+        screened: The same as the screens saw it, in RGB, or None.
     """
 
     decision: Decision
     image: Any = None
+    screened: Image.Image | None = None
 
 
 def pictures_of(output: Any, count: int) -> list[Any]:
@@ -140,6 +142,23 @@ def no_latents(pipe: Any, size: tuple[int, int], count: int) -> Any:
     return zeros(count, channels, height, width)
 
 
+def spread_rows(made: Any, places: Sequence[int], admitted: Collection[int], *, each: int, count: int) -> Any:
+    """Return latents of all prompts of a call: those made for admitted ones at their places, zeros elsewhere.
+
+    Args:
+        made: The latents that the pipeline returned, one row a picture.
+        places: The prompts that they were made for, in order.
+        admitted: Those of them that were admitted.
+        each: Pictures made for each.
+        count: Prompts of the call.
+    """
+    latents = made.new_zeros((count * each, *made.shape[1:]))
+    for order, place in enumerate(places):
+        if place in admitted:
+            latents[place * each : (place + 1) * each] = made[order * each : (order + 1) * each]
+    return latents
+
+
 def answer(
     output: Any, ruled: Sequence[Ruled], made: Sequence[int], *, blank: Any, output_type: str, on_block: OnBlock
 ) -> Any:
@@ -153,7 +172,7 @@ def answer(
         output_type: ``pil``, ``np`` or ``pt``.
         on_block: What stands at a withheld picture's place.
     """
-    images = [_shown(item, blank, on_block) for item in ruled]
+    images = [_delivered(item, blank, on_block, output_type) for item in ruled]
     # A picture that failed is as black as one that was blocked; only this tells them apart.
     flags = [not item.decision.allows and not item.decision.is_fault for item in ruled]
     builtin = getattr(output, "nsfw_content_detected", None)
@@ -182,6 +201,13 @@ def empty_output(cls: type[Any]) -> Any:
     raise GenerationFailed(f"{cls.__name__} has no output class that could carry a blocked picture")
 
 
+def _delivered(item: Ruled, blank: Any, on_block: OnBlock, output_type: str) -> Any:
+    if output_type == "pil" and item.screened is not None and item.decision.allows and item.image.shape[-1] == 3:
+        # The very picture that was looked at, and no second turning of numbers into colours.
+        return item.screened
+    return _shown(item, blank, on_block)
+
+
 def _shown(item: Ruled, blank: Any, on_block: OnBlock) -> Any:
     decision = item.decision
     if item.image is None:
@@ -208,7 +234,7 @@ def _floats(image: Image.Image) -> Array:
 
 def _as_asked(images: list[Any], output_type: str) -> Any:
     if output_type == "pil":
-        return [pil(image) for image in images]
+        return [image if isinstance(image, Image.Image) else pil(image) for image in images]
     if output_type == "np":
         return np.stack(images)
     from torch import stack
