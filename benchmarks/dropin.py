@@ -19,6 +19,7 @@ import argparse
 import logging
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -35,7 +36,6 @@ from dropin_rows import (
     baseline,
     busy_in_c,
     busy_in_python,
-    least,
     measured,
     report_allow,
     report_block,
@@ -100,21 +100,41 @@ def a_pipe() -> Any:
     return pipe
 
 
+def report_times(bench: Bench, wanted: Sequence[str], *, rounds: int, size: Mapping[str, int]) -> None:
+    """Time the rows of the parts that are wanted, and what they are compared with, and print them."""
+    parts = {"overhead": bench.overhead(), "allow": bench.allow(), "block": bench.block()}
+    rows = {row.name: row for name in ("overhead", *wanted) for row in parts[name]}
+    if "overhead" not in wanted:
+        rows = {name: row for name, row in rows.items() if row not in parts["overhead"][3:]}
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before", end="", flush=True)
+    found = measured(bench.plain, list(rows.values()), bench.judge, rounds=rounds, size=size)
+    print(f", {os.getloadavg()[0]:.1f} after; {rounds} rounds: median (quartiles)")
+    plain = [baseline(times) for times in found]
+    wall, cpu = (spread([getattr(took, kind) * 1e3 for took in plain], 0) for kind in ("wall", "cpu"))
+    side, steps = size["height"], size["num_inference_steps"]
+    print(f"plain, {side} x {side}, {steps} steps: {wall} ms wall, {cpu} ms CPU")
+    if "overhead" in wanted:
+        report_overhead(found, parts["overhead"])
+    if "allow" in wanted:
+        report_allow(found, parts["allow"])
+    if "block" in wanted:
+        report_block(found, parts["block"], bench.clock.step_s())
+
+
 def report_small(bench: Bench, rounds: int) -> None:
     """Print what guarding costs in milliseconds: of a call, of a step, and of a picture's pixels."""
     rows = [bench.plain, Row(AGAIN, bench.again), Row(GUARDED, bench.beside)]
-    print(f"\nCPU ms that guarding adds, by calls of 64 x 64, {rounds} rounds; by the least times in brackets")
+    print(f"\nCPU ms that guarding adds to calls of 64 x 64, {rounds} rounds: median (quartiles)")
 
     def more(name: str, steps: int) -> float:
         size = {"height": 64, "width": 64, "num_inference_steps": steps}
         found = measured(bench.plain, rows, bench.judge, rounds=rounds, size=size)
-        middle = median(times[GUARDED].cpu - baseline(times).cpu for times in found) * 1e3
-        fewest = (least(found, "cpu", GUARDED) - least(found, "cpu", PLAIN, AGAIN)) * 1e3
-        print(f"  {name:52} {middle:6.2f} ({fewest:.2f})")
-        return fewest
+        added = [(times[GUARDED].cpu - baseline(times).cpu) * 1e3 for times in found]
+        print(f"  {name:52} {spread(added, 1)}")
+        return median(added)
 
     more("a call of 1 step", 1)
-    more("a call of 31 steps", 31)
+    more("a call of 11 steps", 11)
     shown = (torch.rand(1, 3, 1024, 1024) * 2 - 1,)
     for pipe in (bench.plain.pipe, bench.again, bench.beside):
         # What a model takes for so many pixels would drown what is asked here.
@@ -137,26 +157,9 @@ def main() -> None:
     size = {"height": given.size, "width": given.size, "num_inference_steps": given.steps}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(folder)
-        parts = {"overhead": bench.overhead(), "allow": bench.allow(), "block": bench.block()}
-        wanted = [name for name in parts if name in given.parts]
+        wanted = [name for name in PARTS[:3] if name in given.parts]
         if wanted:
-            rows = {row.name: row for name in ("overhead", *wanted) for row in parts[name]}
-            if "overhead" not in wanted:
-                rows = {name: row for name, row in rows.items() if name in (PLAIN, AGAIN, CALLBACK) or row.share}
-            print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before", end="", flush=True)
-            rounds = measured(bench.plain, list(rows.values()), bench.judge, rounds=given.rounds, size=size)
-            print(f", {os.getloadavg()[0]:.1f} after; {given.rounds} rounds: median (quartiles)")
-            plain = [baseline(found) for found in rounds]
-            wall, cpu = (spread([getattr(took, kind) * 1e3 for took in plain], 0) for kind in ("wall", "cpu"))
-            print(f"plain, {given.size} x {given.size}, {given.steps} steps: {wall} ms wall, {cpu} ms CPU")
-            step_s = bench.clock.step_s()
-            reports = {
-                "overhead": lambda: report_overhead(rounds, parts["overhead"]),
-                "allow": lambda: report_allow(rounds, parts["allow"]),
-                "block": lambda: report_block(rounds, parts["block"], step_s),
-            }
-            for name in wanted:
-                reports[name]()
+            report_times(bench, wanted, rounds=given.rounds, size=size)
         if "small" in given.parts:
             report_small(bench, 3 * given.rounds)
 

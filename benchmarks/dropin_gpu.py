@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -51,7 +50,7 @@ from safelight.dropin.beside import Beside
 from safelight.dropin.previews import Previews
 from safelight.generators.tiny_sdxl import build
 
-BLOCKED_CALLS = 20
+STOPPED_CALLS = 20
 SHARES = (0.25, 0.5, 0.9)
 UNPACED = ", not kept pace"
 
@@ -118,7 +117,7 @@ def true_sdxl(device: str, dtype: torch.dtype) -> Any:
     finally:
         torch.set_default_dtype(usual)
     for part in parts.values():
-        part.to(device, dtype).eval()
+        part.eval()
     # Its tokenizer reads bytes: the texts are longer, and are padded to 77 tokens in any case.
     others = {name: tiny.components[name] for name in ("tokenizer", "tokenizer_2", "scheduler")}
     return StableDiffusionXLPipeline(**parts, **others, add_watermarker=False)
@@ -198,7 +197,7 @@ def report_previews(bench: Bench) -> None:
     safelight.protect(bench.guarded, bench.guard)
 
 
-def report_memory(bench: Bench) -> None:
+def report_memory(bench: Bench, calls: int) -> None:
     """Print what stopped calls leave in the device's memory before any garbage is collected."""
     print("\ndevice memory in use, MiB, without the garbage collector's help")
     bench.judge.seconds, bench.judge.blocks, bench.judge.work = 0.0, False, None
@@ -212,13 +211,13 @@ def report_memory(bench: Bench) -> None:
     gc.collect()
     gc.disable()
     try:
-        for count in range(BLOCKED_CALLS):
+        for count in range(calls):
             output = bench.guarded(PROMPT, **bench.size)
             if output.nsfw_content_detected != [True]:
                 raise RuntimeError("a call was not blocked")
-            if count in (0, BLOCKED_CALLS - 1):
+            if count in (0, calls - 1):
                 known = memory_mib(bench.device)
-                print(f"  after {count + 1:2} stopped {'calls' if count else 'call '}            {known:9.1f}")
+                print(f"  after {count + 1:2} stopped                  {known:9.1f}")
     finally:
         gc.enable()
     bench.judge.seconds, bench.judge.blocks = 0.0, False
@@ -234,7 +233,7 @@ def memory_mib(device: str) -> float:
     return float(torch.cuda.memory_allocated(device)) / 2**20
 
 
-def report_offload(bench: Bench) -> None:
+def report_offload(bench: Bench, calls: int) -> None:
     """Print times and memory where the models wait in the computer's own memory until they are used."""
     for pipe in (bench.plain, bench.guarded):
         pipe.enable_model_cpu_offload(device=bench.device)
@@ -245,7 +244,7 @@ def report_offload(bench: Bench) -> None:
     report_overhead(rounds, [guarded])
     report_allow(rounds, [half])
     report_block(rounds, [block], bench.clock.step_s())
-    report_memory(bench)
+    report_memory(bench, calls)
 
 
 def main() -> None:
@@ -254,7 +253,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--size", type=int, default=1024, help="side of the picture, in pixels")
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--tiny", action="store_true", help="a tiny SDXL on the CPU, 64 x 64, 4 steps, one round")
+    parser.add_argument("--tiny", action="store_true", help="a tiny SDXL on the CPU, 64 x 64, 2 steps, one round")
     given = parser.parse_args()
     if not given.tiny and not torch.cuda.is_available():
         parser.error("torch finds no CUDA GPU here; --tiny shows that the script runs")
@@ -262,10 +261,10 @@ def main() -> None:
     logging.getLogger("safelight").setLevel(logging.CRITICAL)
     if given.tiny:
         torch.set_num_threads(1)
-        side, steps, rounds, device, make = 64, 4, 1, "cpu", build
+        side, steps, rounds, calls, device, make = 64, 2, 1, 2, "cpu", build
         name = "CPU, tiny: these times mean nothing"
     else:
-        side, steps, rounds, device = given.size, given.steps, given.rounds, "cuda"
+        side, steps, rounds, calls, device = given.size, given.steps, given.rounds, STOPPED_CALLS, "cuda"
         name = torch.cuda.get_device_name(device)
 
         def make() -> Any:
@@ -273,12 +272,12 @@ def main() -> None:
 
     size = {"height": side, "width": side, "num_inference_steps": steps}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(make, str(Path(folder)), size=size, device=device, rounds=rounds)
+        bench = Bench(make, folder, size=size, device=device, rounds=rounds)
         print(f"{name}, torch {torch.__version__}; {side} x {side}, {steps} steps; {rounds} rounds: median (quartiles)")
         report_times(bench)
         report_previews(bench)
-        report_memory(bench)
-        report_offload(bench)
+        report_memory(bench, calls)
+        report_offload(bench, calls)
 
 
 if __name__ == "__main__":

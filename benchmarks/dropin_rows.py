@@ -7,16 +7,18 @@ import gc
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from PIL import Image
 
+from safelight.dropin.beside import Beside
 from safelight.guard import Guard
 from safelight.policy import Policy
 from safelight.request import GenerationRequest, Turn
@@ -24,6 +26,8 @@ from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Stage, Verdict
 
 GOAL_OVERHEAD, GOAL_ALLOW, GOAL_BLOCK = 1.03, 0.1, 1.5
+PLAIN, AGAIN, CALLBACK = "plain", "plain, another pipeline", "plain, empty step callback"
+GUARDED = "guarded, instant screens"
 PROMPT = "a cup of tea on a wooden table, morning light"
 
 POLICY = Policy.parse("""
@@ -127,16 +131,35 @@ class Took:
         cpu: Of the whole process.
         judge: How long its judge was told to take.
         idle: Until the device had nothing left to do.
+        stood: For how long the pipeline stood still because a ruling was not there.
     """
 
     wall: float
     cpu: float
     judge: float = 0.0
     idle: float = 0.0
+    stood: float = 0.0
 
 
 Rounds = Sequence[Mapping[str, Took]]
 """One entry a round: each row's time by its name."""
+
+
+@contextmanager
+def standstill() -> Iterator[list[float]]:
+    """Collect for how long a pipeline stands still because a ruling is not there. Load from elsewhere is not in it."""
+    found: list[float] = []
+    plain = Beside.wait
+
+    def wait(beside: Beside) -> None:
+        begun = time.perf_counter()
+        try:
+            plain(beside)
+        finally:
+            found.append(time.perf_counter() - begun)
+
+    with patch.object(Beside, "wait", wait):
+        yield found
 
 
 def timed(row: Row, judge: TimedJudge, *, plain_s: float, size: Mapping[str, Any], wait: Callable[[], object]) -> Took:
@@ -144,13 +167,13 @@ def timed(row: Row, judge: TimedJudge, *, plain_s: float, size: Mapping[str, Any
     judge.seconds, judge.blocks, judge.work = row.share * plain_s, row.blocks, row.work
     generator = torch.Generator().manual_seed(0)
     gc.collect()
-    with row.under():
+    with row.under(), standstill() as stood:
         wait()
         wall, cpu = time.perf_counter(), time.process_time()
         row.pipe(PROMPT, generator=generator, **size, **row.arguments)
         took = time.perf_counter() - wall, time.process_time() - cpu
         wait()
-    return Took(*took, judge.seconds, time.perf_counter() - wall)
+    return Took(*took, judge.seconds, time.perf_counter() - wall, sum(stood))
 
 
 def measured(
@@ -162,7 +185,7 @@ def measured(
     size: Mapping[str, Any],
     wait: Callable[[], object] = lambda: None,
 ) -> Rounds:
-    """Time all rows in every round. A judge's time is a share of the least that the plain call took beforehand."""
+    """Time all rows in every round. A judge's time is a share of the least that a plain call has taken so far."""
     gc.collect()
     # What is there already is none of the calls' business: to look through it for garbage takes longer than a call.
     gc.freeze()
@@ -171,10 +194,12 @@ def measured(
         timed(row, judge, plain_s=0, size=size, wait=wait)
     plain_s = min(timed(plain, judge, plain_s=0, size=size, wait=wait).wall for _ in range(3))
     dice = random.Random(0)
-    return [
-        {row.name: timed(row, judge, plain_s=plain_s, size=size, wait=wait) for row in dice.sample(rows, len(rows))}
-        for _ in range(rounds)
-    ]
+    found: list[dict[str, Took]] = []
+    for _ in range(rounds):
+        shuffled = dice.sample(rows, len(rows))
+        found.append({row.name: timed(row, judge, plain_s=plain_s, size=size, wait=wait) for row in shuffled})
+        plain_s = min(plain_s, found[-1][PLAIN].wall, found[-1][AGAIN].wall)
+    return found
 
 
 def baseline(found: Mapping[str, Took]) -> Took:
@@ -214,10 +239,6 @@ class StepClock:
         return median(steps)
 
 
-PLAIN, AGAIN, CALLBACK = "plain", "plain, another pipeline", "plain, empty step callback"
-GUARDED = "guarded, instant screens"
-
-
 def report_overhead(rounds: Rounds, rows: Sequence[Row]) -> None:
     """Print what guarding costs where the judge takes no time."""
     print(
@@ -234,26 +255,26 @@ def report_overhead(rounds: Rounds, rows: Sequence[Row]) -> None:
 
 def report_allow(rounds: Rounds, rows: Sequence[Row]) -> None:
     """Print how much of a judge's time is added to that of a call, where it allows."""
-    print(f"\n{'a judge that allows':28} {'takes':>7}  {'more / its time':24} {'least':7} CPU / plain")
+    print(
+        f"\n{'a judge that allows':32} {'takes':>7}  {'more / its time':24} {'stands still / its time':24} CPU / plain"
+    )
     for row in rows:
         pairs = [(found[row.name], baseline(found)) for found in rounds]
-        takes = rounds[0][row.name].judge
-        more = spread((own.wall - plain.wall) / takes for own, plain in pairs)
-        fewest = (least(rounds, "wall", row.name) - least(rounds, "wall", PLAIN, AGAIN)) / takes
+        takes = median(own.judge for own, _ in pairs) * 1e3
+        more = spread((own.wall - plain.wall) / own.judge for own, plain in pairs)
+        stood = spread(own.stood / own.judge for own, _ in pairs)
         cpu = spread(own.cpu / plain.cpu for own, plain in pairs)
-        print(f"{row.name:28} {takes * 1e3:4.0f} ms  {more:24} {fewest:<7.3f} {cpu}")
-    print(
-        f"goal: at most {GOAL_ALLOW} at 25, 50 and 90%; a judge of 130% adds {0.3 / 1.3:.2f} of itself whatever is done"
-    )
+        print(f"{row.name:32} {takes:4.0f} ms  {more:24} {stood:24} {cpu}")
+    print(f"goal: at most {GOAL_ALLOW} at 25, 50 and 90%; at 130% {0.3 / 1.3:.2f} whatever is done")
 
 
 def report_block(rounds: Rounds, rows: Sequence[Row], step_s: float) -> None:
     """Print how long after a judge's answer a blocked call returns."""
-    print(f"\n{'a judge that blocks':28} {'takes':>7}  {'later than it, ms':24} {'in steps':22} CPU / plain")
+    print(f"\n{'a judge that blocks':32} {'takes':>7}  {'later than it, ms':24} {'in steps':22} CPU / plain")
     for row in rows:
-        takes = rounds[0][row.name].judge
-        late = [found[row.name].wall - takes for found in rounds]
+        takes = median(found[row.name].judge for found in rounds) * 1e3
+        late = [found[row.name].wall - found[row.name].judge for found in rounds]
         steps = spread((after / step_s for after in late), 2)
         cpu = spread(found[row.name].cpu / baseline(found).cpu for found in rounds)
-        print(f"{row.name:28} {takes * 1e3:4.0f} ms  {spread((after * 1e3 for after in late), 1):24} {steps:22} {cpu}")
+        print(f"{row.name:32} {takes:4.0f} ms  {spread((after * 1e3 for after in late), 1):24} {steps:22} {cpu}")
     print(f"goal: at most {GOAL_BLOCK} steps later; a step is {step_s * 1e3:.1f} ms")

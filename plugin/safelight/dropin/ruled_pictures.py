@@ -45,9 +45,8 @@ def ruled_pictures(
         own = [key for key in finished if key[0] == place]
         items = [encoded(shown[key], output_type) for key in own]
         pictures = guard.inspect(admission, items) if items else ()
-        decisions = dict(zip(own, (picture.decision for picture in pictures), strict=True))
-        found[place] = tuple(
-            Ruled(decisions[key], shown[key]) if key in decisions else Ruled(previewed[key])
-            for key in ((place, number) for number in range(each))
-        )
+        ruled = zip(own, pictures, items, strict=True) if items else ()
+        known = {key: Ruled(picture.decision, shown[key], item.image) for key, picture, item in ruled}
+        keys = ((place, number) for number in range(each))
+        found[place] = tuple(known[key] if key in known else Ruled(previewed[key]) for key in keys)
     return found
