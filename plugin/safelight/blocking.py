@@ -18,6 +18,9 @@ from .request import GenerationRequest
 
 _T = TypeVar("_T")
 
+_ENDING_S = 5.0
+"""Seconds that the work under way has to settle its turns when a guard's thread is ended."""
+
 
 class BlockingGuard:
     """A guard that can be called from any thread, also from inside a running event loop (a notebook's, say).
@@ -103,6 +106,12 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     async def finish() -> None:
         # Clients of judges close their connections when their loop says that it ends.
         await loop.shutdown_asyncgens()
+        # Whoever waits for one of these would wait for ever.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_ENDING_S)
         loop.stop()
 
     asyncio.run_coroutine_threadsafe(finish(), loop)

@@ -10,9 +10,10 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from PIL import Image
@@ -33,7 +34,7 @@ from .errors import (
 )
 from .generators import Generator, Progress
 from .policy import Action, Decision, Policy, Reason
-from .request import GenerationRequest, History, Principal, Turn
+from .request import MAX_PICTURES, GenerationRequest, History, Principal, Turn
 from .screens import ImageScreen, PromptScreen
 from .standing import Level, Standing
 from .store import Store
@@ -203,15 +204,21 @@ class Guard:
         )
         return Reservation(request, request_id, history)
 
-    async def rule(self, reservation: Reservation) -> Admission:
-        """Screen the prompt of a reserved request, rule, and record the ruling. Raises what :meth:`admit` does."""
+    async def rule(self, reservation: Reservation, *, together: Collection[str] = ()) -> Admission:
+        """Screen the prompt of a reserved request, rule, and record the ruling. Raises what :meth:`admit` does.
+
+        Args:
+            reservation: The request.
+            together: The ids of requests that were made in one call with it. A limit that one of them reached turns
+                the next call away, and not its own others; more than ``MAX_PICTURES`` at once are no such call.
+        """
         request = reservation.request
         try:
             decision = await self.judge_prompt(request, reservation.history, request_id=reservation.request_id)
             left = await self._record(decision, request)
             self._raise_unless_allowed(decision, left)
             # Once more: of many requests at once, the others may have used the attempts up while this one was judged.
-            await self._turn_away(request.principal)
+            await self._turn_away(request.principal, together)
         except ContentBlocked:
             raise
         except BaseException:
@@ -405,7 +412,7 @@ class Guard:
         risk = course_risk(history, rule=self.policy.course, now=self._clock())
         return risk < self.policy.cascade.quiet_below
 
-    async def _turn_away(self, principal: Principal) -> None:
+    async def _turn_away(self, principal: Principal, together: Collection[str] = ()) -> None:
         """Raise CoolDown where the principal has no attempts left. Before anything is stored or judged."""
         enforcement = self.enforcement
         if enforcement is None:
@@ -413,9 +420,21 @@ class Guard:
         try:
             await self._in_store(lambda: enforcement.check(principal))
         except CoolDown as error:
+            # A hold waits for a person, and turns everything away.
+            paused = error.until is not None and len(together) <= MAX_PICTURES
+            if paused and await self._came_of(error.decision_id, together):
+                return
             for observer in self._observers:
                 observer.observe(error)
             raise
+
+    async def _came_of(self, decision_id: str, request_ids: Collection[str]) -> bool:
+        """Return whether a decision was made in one of these requests."""
+        for request_id in request_ids:
+            decisions = await self._in_store(partial(self.store.decisions, request_id=request_id))
+            if any(decision.id == decision_id for decision in decisions):
+                return True
+        return False
 
     def _rule_on_prompt(self, request_id: str, verdicts: Sequence[Verdict]) -> Decision:
         return self.policy.decide(

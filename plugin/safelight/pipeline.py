@@ -1,8 +1,8 @@
 """Door 1, the drop-in: a diffusers pipeline that is still itself, and screens what goes in and what comes out.
 
-What is covered: every parameter of a call (see ``channels``); the LoRAs and learned tokens that the pipeline brings
-into the picture when it is called (see ``carried``); other pipelines that are made from a guarded one, which share its
-models and so refuse to run; copies and pickles, which are guarded too.
+What is covered: every parameter of a call (``dropin.channels``); the LoRAs and learned tokens that the pipeline brings
+into the picture when it is called (``dropin.carried``); other pipelines that are made from a guarded one, which share
+its models and so refuse to run; copies and pickles, which are guarded too.
 What is not covered: code in the same process that wants to get round it. It can always take the model apart; where that
 matters, put the gateway between people and the model.
 """
@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from .blocking import BlockingGuard
 from .config import build_guard, read_settings
-from .errors import ConfigError, UnscreenedPipeline
+from .errors import ConfigError, InvalidRequest, UnscreenedPipeline
 from .guard import Guard
 from .quiet import hush
 from .request import Principal
@@ -47,7 +47,7 @@ def protect(
     pipe: P,
     guard: Guard | None = None,
     *,
-    principal: Principal | None = None,
+    principal: Principal | str | None = None,
     on_block: OnBlock = "black",
     screening: Screening = "beside",
     allow: Collection[str] = (),
@@ -66,7 +66,7 @@ def protect(
         pipe: A ``DiffusionPipeline`` that makes pictures.
         guard: What screens; by default the one that ``safelight.toml`` and ``SAFELIGHT_*`` describe.
         principal: Who the pictures are made for, by default one local user. ``with pipe.as_user("alice"):`` names
-            another for the calls in the block.
+            another for the calls in the block, ``pipe(..., principal="alice")`` for one call.
         on_block: ``black`` puts a black picture at a blocked one's place; ``blur`` 8 x 8 colours of it, where it was
             made at all and is not of the gravest category; ``raise`` raises ``ContentBlocked`` if any picture of a call
             is blocked. A fault of ours raises ``ScreeningUnavailable`` either way.
@@ -87,6 +87,11 @@ def protect(
 
     if not isinstance(pipe, DiffusionPipeline):
         raise ConfigError(f"protect: needs a diffusers pipeline, not {type(pipe).__name__}")
+    if guard is not None and not isinstance(guard, Guard):
+        raise ConfigError(f"guard: must be a safelight.Guard, not {type(guard).__name__}")
+    speaker = Principal("local") if principal is None else _principal(principal, tenant="default")
+    if not isinstance(allow, Collection):
+        raise ConfigError(f"allow: must be a set of {', '.join(ALLOWABLE)}, not {type(allow).__name__}")
     _check_one_of("on_block", on_block, get_args(OnBlock))
     _check_one_of("screening", screening, get_args(Screening))
     for name in [allow] if isinstance(allow, str) else allow:
@@ -104,9 +109,18 @@ def protect(
     check_options(pipe, _plain_class(type(pipe)), options, own.policy)
     seal(pipe)
     pipe.__class__ = _guarded_class(_plain_class(type(pipe)))
-    pipe._safelight = _Guarding(BlockingGuard(own), principal or Principal("local"), options, is_default=guard is None)
+    pipe._safelight = _Guarding(BlockingGuard(own), speaker, options, is_default=guard is None)
     hush(pipe)
     return pipe
+
+
+def _principal(who: Principal | str, *, tenant: str) -> Principal:
+    """Return who is named, and refuse what names nobody: whoever shares a name shares a history."""
+    if isinstance(who, Principal):
+        return who
+    if not isinstance(who, str) or not who.strip():
+        raise InvalidRequest("principal", f"must be a safelight.Principal or a name that is not empty, not {who!r}")
+    return Principal(who, tenant=tenant)
 
 
 def _check_one_of(name: str, value: object, known: Collection[str]) -> None:
@@ -136,14 +150,21 @@ class _Guarded:
 
     @contextmanager
     def as_user(self, user: str | Principal) -> Iterator[None]:
-        """Make the pictures of the calls inside the block, in this thread or task, for somebody else.
+        """Make the pictures of the calls inside the block for somebody else.
+
+        It holds for every pipeline with the same guard, a refiner or a copy for example, in this thread or task.
+        What hands a call to another thread without its context (``run_in_executor``, a thread pool) names the person
+        in the call instead: ``pipe(..., principal="alice")``.
 
         Args:
             user: Who asks, as you have authenticated them: their history and their attempts are their own.
+
+        Raises:
+            InvalidRequest: If it names nobody.
         """
-        base = self._safelight.principal
-        principal = user if isinstance(user, Principal) else Principal(user, tenant=base.tenant)
-        token = _speaking.set({**_speaking.get({}), id(self): principal})
+        guarding = self._safelight
+        principal = _principal(user, tenant=guarding.principal.tenant)
+        token = _speaking.set({**_speaking.get({}), id(guarding.guard().guard): principal})
         try:
             yield
         finally:
@@ -230,7 +251,7 @@ def _arrived(cls: type[Any]) -> Any:
 
 def _plain_class(cls: type[Any]) -> type[Any]:
     """Return the class that a guarded class looks like."""
-    return cls.__mro__[2] if issubclass(cls, _Guarded) else cls
+    return next(parent for parent in cls.__mro__ if not issubclass(parent, _Guarded))
 
 
 def _guarded_class(cls: type[Any]) -> type[Any]:
@@ -252,10 +273,13 @@ def _new_guarded_class(cls: type[Any]) -> type[Any]:
         guarding: _Guarding | None = self.__dict__.get("_safelight")
         if guarding is None:
             raise UnscreenedPipeline("made from a guarded pipeline's class; call safelight.protect() on it")
-        principal = _speaking.get({}).get(id(self), guarding.principal)
-        return guarded_call(
-            self, cls, args, kwargs, guard=guarding.guard(), principal=principal, options=guarding.options
-        )
+        guard = guarding.guard()
+        principal = _speaking.get({}).get(id(guard.guard), guarding.principal)
+        # The one keyword that is ours. It reaches no pipeline.
+        named = kwargs.pop("principal", None)
+        if named is not None:
+            principal = _principal(named, tenant=guarding.principal.tenant)
+        return guarded_call(self, cls, args, kwargs, guard=guard, principal=principal, options=guarding.options)
 
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     # The same name: diffusers looks pipelines up, and writes them to disk, by the name of their class.

@@ -31,7 +31,6 @@ from safelight.errors import (
 from safelight.guard import Guard
 from safelight.modular import ImageGuardBlock, PromptGuardBlock
 from safelight.policy import Action, Reason
-from safelight.store.sqlite import SQLiteStore
 from safelight.verdict import Outcome, Stage, Verdict
 from tiny_pipelines import flux, sd3, sdxl_controlnet
 from tiny_sdxl import tiny_sdxl
@@ -313,11 +312,12 @@ def test_an_admission_is_of_no_use_in_another_state() -> None:
 
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
 def test_a_text_that_is_changed_after_it_was_judged_lets_nothing_out(name: str) -> None:
-    store = SQLiteStore(":memory:")
-    blocks = guarded_blocks(make_guard(store=store))
+    guard = make_guard()
+    blocks = guarded_blocks(guard, principal=ALICE)
     blocks.sub_blocks.insert("rewriter", Between(lambda state: state.set(name, "another")), 1)
     with pytest.raises(UnscreenedPipeline, match=name):
         with_parts(blocks)(prompt="tea", **SIZE)
+    assert [turn.action for turn in guard.store.history(ALICE, limit=9).turns] == [None]
 
 
 @pytest.mark.parametrize("outputs", [None, "latents", ["latents", "prompt_embeds"]])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import pickle
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,35 @@ from diffusers import (
 from PIL import Image
 
 import safelight
-from fakes import ALICE, SENTINEL, FakeJudge, FaultyStore, MarkerScreen, failed, make_guard, sentinel_screen
+from fakes import (
+    ALICE,
+    SENTINEL,
+    FakeJudge,
+    FaultyStore,
+    MarkerScreen,
+    failed,
+    make_guard,
+    sentinel_policy,
+    sentinel_screen,
+)
 from safelight.encoding import encode_raw, sha256_hex
-from safelight.errors import ConfigError, ContentBlocked, ScreeningUnavailable, UnjudgedChannel, UnscreenedPipeline
+from safelight.enforcement import Enforcement
+from safelight.errors import (
+    ConfigError,
+    ContentBlocked,
+    CoolDown,
+    InvalidRequest,
+    ScreeningUnavailable,
+    UnjudgedChannel,
+    UnscreenedPipeline,
+)
 from safelight.guard import Guard
 from safelight.policy import Reason
 from safelight.request import Principal
+from safelight.rules import Consequence, EnforcementRule, Limit
+from safelight.store.blocked_prompts import BlockedPrompts
+from safelight.store.sqlite import SQLiteStore
+from safelight.store.strikes import Strikes
 from safelight.verdict import Outcome, Stage, Verdict
 from tiny_sdxl import tiny_sdxl
 
@@ -339,16 +364,67 @@ def test_a_call_is_made_for_the_user_it_is_made_for(pipe: Any) -> None:
         assert pipe("blax", **SIZE).nsfw_content_detected == [False]
 
 
-def test_as_user_holds_for_one_pipeline_in_one_thread(pipe: Any) -> None:
-    judge = FakeJudge()
+def test_as_user_holds_for_all_pipelines_of_a_guard_in_one_thread(pipe: Any) -> None:
+    judge, stranger = FakeJudge(), FakeJudge()
     pipe = safelight.protect(pipe, guard(prompt_screens=[judge]), principal=ALICE)
-    other = copy.deepcopy(pipe)
+    copied = copy.deepcopy(pipe)
+    other = safelight.protect(tiny_sdxl(), guard(prompt_screens=[stranger]), principal=ALICE)
     with pipe.as_user("bob"):
+        copied("tea", **SIZE)
+        other("tea", **SIZE)
         thread = threading.Thread(target=pipe, args=("tea",), kwargs=SIZE)
         thread.start()
         thread.join()
-        other("tea", **SIZE)
-    assert [request.principal for request, _ in judge.seen] == [ALICE, ALICE]
+    assert [request.principal.id for request, _ in judge.seen] == ["bob", ALICE.id]
+    assert [request.principal for request, _ in stranger.seen] == [ALICE]
+
+
+async def test_a_call_in_an_executor_names_its_person_itself(pipe: Any) -> None:
+    judge = FakeJudge()
+    pipe = safelight.protect(pipe, guard(prompt_screens=[judge]), principal="the shop")
+    loop = asyncio.get_running_loop()
+    with pipe.as_user("bob"):
+        await loop.run_in_executor(None, lambda: pipe("tea", principal="alice", **SIZE))
+        await asyncio.to_thread(pipe, "tea", **SIZE)
+    await loop.run_in_executor(None, lambda: pipe("tea", **SIZE))
+    assert [request.principal.id for request, _ in judge.seen] == ["alice", "bob", "the shop"]
+
+
+@pytest.mark.parametrize("nobody", ["", "  ", 7, None])
+def test_a_user_without_a_name_is_refused(pipe: Any, nobody: Any) -> None:
+    pipe = safelight.protect(pipe, guard())
+    with pytest.raises(InvalidRequest, match="principal"), pipe.as_user(nobody):
+        pipe("tea", **SIZE)
+    if nobody is not None:
+        with pytest.raises(InvalidRequest, match="principal"):
+            pipe("tea", principal=nobody, **SIZE)
+        with pytest.raises(InvalidRequest, match="principal"):
+            safelight.protect(pipe, guard(), principal=nobody)
+
+
+def test_what_is_no_guard_is_refused(pipe: Any) -> None:
+    with pytest.raises(ConfigError, match="guard: must be a safelight.Guard"):
+        safelight.protect(pipe, "strict")  # type: ignore[arg-type]
+
+
+def test_a_pause_that_a_call_brings_about_begins_after_it(pipe: Any) -> None:
+    store = SQLiteStore(":memory:")
+    limit = Limit(2, timedelta(minutes=10), Consequence.COOL_DOWN, timedelta(minutes=10))
+    rule = EnforcementRule(limits=(limit,), near_duplicate=0, remember=timedelta())
+    own = Guard(
+        sentinel_policy(),
+        store,
+        prompt_screens=[sentinel_screen()],
+        image_screens=[Nth()],
+        enforcement=Enforcement(rule, Strikes(store), BlockedPrompts(store), secret=b"secret"),
+    )
+    pipe = safelight.protect(pipe, own)
+    output = pipe(["a cup", SENTINEL, f"two {SENTINEL} birds", "a boat"], **SIZE)
+    assert output.nsfw_content_detected == [False, True, True, False]
+    with pytest.raises(CoolDown):
+        pipe("a cup", **SIZE)
+    with pytest.raises(CoolDown):
+        pipe(["a cup", "a boat"], **SIZE)
 
 
 def test_moving_and_settings_still_work(pipe: Any) -> None:

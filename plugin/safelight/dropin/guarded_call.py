@@ -56,7 +56,12 @@ def guarded_call(
     named = _by_name(cls, pipe, args, kwargs)
     call = read_call(named, allow=options.allow, pipe=pipe)
     refused = refused_places(named, len(call.texts))
-    return _GuardedCall(pipe, cls, call, guard, principal, options).conduct(refused)
+    try:
+        return _GuardedCall(pipe, cls, call, guard, principal, options).conduct(refused)
+    except ContentBlocked as error:
+        blocked = error
+    # Without the frames it came through: they hold what was blocked, and an error may be kept, or reported with them.
+    raise blocked.with_traceback(None)
 
 
 def _by_name(cls: type[Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,6 +75,8 @@ def _by_name(cls: type[Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str
 
 
 class _GuardedCall:
+    """The conduct of one call: its prompts by place, those still awaited, and what was ruled on the others."""
+
     def __init__(
         self, pipe: Any, cls: type[Any], call: Call, guard: BlockingGuard, principal: Principal, options: Options
     ) -> None:
@@ -116,8 +123,9 @@ class _GuardedCall:
         for place, request in requests.items():
             self._awaited[place] = Awaited(self._guard.reserve(request))
         judges = self._guard.guard
+        together = [item.reservation.request_id for item in self._awaited.values()]
         for item in self._awaited.values():
-            item.ruling = self._guard.start(judges.rule(item.reservation))
+            item.ruling = self._guard.start(judges.rule(item.reservation, together=together))
         inputs = {
             place: self._guard.start(
                 judges.screen_inputs(
@@ -128,15 +136,17 @@ class _GuardedCall:
             for place, pictures in enumerate(self._call.pictures)
             if place in self._awaited and any(pictures.values())
         }
-        for place, looked in inputs.items():
-            try:
-                looked.result()
-            except ContentBlocked as blocked:
-                self._withhold(place, blocked)
-            except BaseException:
-                for other in inputs.values():
-                    other.cancel()
-                raise
+        try:
+            for place, looked in inputs.items():
+                failure = looked.exception()
+                if isinstance(failure, ContentBlocked):
+                    self._withhold(place, failure)
+                elif failure is not None:
+                    raise failure
+        finally:
+            # Of a call that ends here nobody needs to know the rest.
+            for looked in inputs.values():
+                looked.cancel()
         if self._options.screening == "before" or not (can_be_stopped(self._pipe, self._cls)):
             # Where nothing can be stopped between the steps and the pixels, the judges go first.
             self._settle()
@@ -184,7 +194,8 @@ class _GuardedCall:
                     output = None
                 finally:
                     beside.close()
-                    self._previewed = dict(beside.previewed)
+                    # What a look has blocked stays blocked, in the picture that a second run makes as well.
+                    self._previewed |= beside.previewed
                 if output is not None:
                     return output, places
                 self._stopped(beside)
@@ -246,6 +257,7 @@ class _GuardedCall:
                 call.callback,
                 call.callback_tensors,
                 hand_open if trusted else hand_sealed,
+                origins=[call.texts[place] for place in places],
                 check=check_step if options.guidance is not None else None,
             )
             arguments |= {
@@ -310,6 +322,7 @@ class _GuardedCall:
             latents = no_latents(self._pipe, self._size(), count * each)
         else:
             latents = spread_rows(made.images, places, admitted, each=each, count=count)
+            latents[[place * each + number for place, number in self._previewed]] = 0
         ruled = [item.decision for item in self._in_order()]
         refusals = [decision for decision in ruled[::each] if not decision.allows]
         output.images = SealedTensor(latents, [self._call.texts[place] for place in admitted], refusals)

@@ -10,7 +10,10 @@ from torch.utils._pytree import tree_map_only
 
 from ..errors import UnjudgedChannel
 from .beside import Beside
-from .sealed import SealedTensor
+from .sealed import SealedTensor, Texts
+
+Ask = Callable[[dict[str, Any]], Any]
+Seal = Callable[[Mapping[str, Any], Ask, Sequence[Texts]], dict[str, Any]]
 
 
 class StepEnd:
@@ -21,6 +24,7 @@ class StepEnd:
         callback: The caller's own, or None.
         tensors: The names of the tensors that the caller's own is handed.
         seal: Returns what the caller's own is handed in place of tensors, and checks what it returns.
+        origins: The texts of the run's prompts: what a sealed tensor was made from, wherever the caller takes it.
         check: Is shown the pipeline after the caller's own, and raises where it may not go on like this.
     """
 
@@ -29,14 +33,16 @@ class StepEnd:
         beside: Beside,
         callback: Callable[..., Any] | None,
         tensors: Sequence[str],
-        seal: Callable[[Mapping[str, Any], Callable[[dict[str, Any]], Any]], dict[str, Any]],
+        seal: Seal,
         *,
+        origins: Sequence[Texts] = (),
         check: Callable[[Any], None] | None = None,
     ) -> None:
         self._beside = beside
         self._callback = callback
         self._tensors = tuple(tensors) if callback is not None else ()
         self._seal = seal
+        self._origins = tuple(origins)
         self._check = check
 
     @property
@@ -50,7 +56,7 @@ class StepEnd:
         callback = self._callback
         if callback is not None:
             asked = {name: tensors[name] for name in self._tensors}
-            changed = self._seal(asked, lambda handed: callback(pipe, step, timestep, handed))
+            changed = self._seal(asked, lambda handed: callback(pipe, step, timestep, handed), self._origins)
         if self._check is not None:
             self._check(pipe)
         latents = changed.get("latents", tensors["latents"])
@@ -62,13 +68,17 @@ class StepEnd:
         return changed if kept is latents else {**changed, "latents": kept}
 
 
-def hand_sealed(asked: Mapping[str, Any], ask: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+def hand_sealed(asked: Mapping[str, Any], ask: Ask, origins: Sequence[Texts]) -> dict[str, Any]:
     """Hand a callback sealed tensors, and accept them back only as they are.
 
     Raises:
         UnjudgedChannel: If it returns anything else.
     """
-    handed = {name: tree_map_only(Tensor, SealedTensor, value) for name, value in asked.items()}
+
+    def seal(tensor: Tensor) -> SealedTensor:
+        return SealedTensor(tensor, origins)
+
+    handed = {name: tree_map_only(Tensor, seal, value) for name, value in asked.items()}
     returned = ask(dict(handed))
     for name, value in dict(returned or {}).items():
         if name not in handed or value is not handed[name]:
@@ -80,6 +90,6 @@ def hand_sealed(asked: Mapping[str, Any], ask: Callable[[dict[str, Any]], Any]) 
     return {}
 
 
-def hand_open(asked: Mapping[str, Any], ask: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+def hand_open(asked: Mapping[str, Any], ask: Ask, origins: Sequence[Texts]) -> dict[str, Any]:
     """Hand a callback the tensors themselves, and accept whatever it returns."""
     return dict(ask(dict(asked)) or {})

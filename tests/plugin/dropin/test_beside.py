@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +18,11 @@ import safelight
 from fakes import SENTINEL, MarkerScreen, failed, make_guard
 from safelight.dropin.sealed import SealedTensor
 from safelight.errors import ContentBlocked, ScreeningUnavailable, UnjudgedChannel
+from safelight.guard import Guard
 from safelight.policy import Action
 from safelight.request import GenerationRequest, Turn
 from safelight.verdict import Outcome, Stage, Verdict
-from tiny_pipelines import refiner, sd15, sdxl
+from tiny_pipelines import refiner, sd15, sdxl, sdxl_img2img
 from tiny_sdxl import tiny_sdxl
 
 STEPS = 6
@@ -34,11 +36,13 @@ class LateJudge:
 
     def __init__(self, answer: Callable[[GenerationRequest], Verdict] | None = None) -> None:
         self.go = threading.Event()
+        self.called = threading.Event()
         self.asked = 0
         self._answer = answer
 
     async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
         self.asked += 1
+        self.called.set()
         assert await asyncio.to_thread(self.go.wait, 30)
         if self._answer is not None:
             return self._answer(request)
@@ -48,12 +52,20 @@ class LateJudge:
 class Watched:
     """A pipeline whose steps and decodings are counted, and that lets the judge answer at a step."""
 
-    def __init__(self, pipe: Any, judge: LateJudge | None = None, *, go_at: int | None = None) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        judge: LateJudge | None = None,
+        *,
+        go_at: int | None = None,
+        until: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.steps = 0
         self.decodings = 0
         self.stepped = threading.Condition()
         self._judge = judge
         self._go_at = go_at
+        self._until = until
         pipe.unet.register_forward_hook(self._after_step)
         pipe.vae.decoder.register_forward_hook(self._after_decoding)
 
@@ -63,6 +75,9 @@ class Watched:
             self.stepped.notify_all()
         if self._judge is not None and self.steps == self._go_at:
             self._judge.go.set()
+            # The steps of a tiny model may all be over before a slow machine has written a ruling down.
+            while not self._until():
+                time.sleep(0.01)
 
     def _after_decoding(self, *args: Any) -> None:
         self.decodings += 1
@@ -87,6 +102,10 @@ def same(one: Any, other: Any) -> bool:
 
 def is_black(image: Any) -> bool:
     return bool(np.asarray(image).max() == 0)
+
+
+def is_blocked(guard: Guard) -> bool:
+    return guard.store.history(safelight.Principal("local"), limit=9).blocked > 0
 
 
 @pytest.mark.parametrize("go_at", [1, STEPS - 1, STEPS])
@@ -121,7 +140,7 @@ def test_a_block_stops_the_pipeline_before_its_end_and_decodes_nothing(pipe: Any
     judge = LateJudge()
     guard = make_guard(prompt_screens=[judge])
     safelight.protect(pipe, guard)
-    watched = Watched(pipe, judge, go_at=2)
+    watched = Watched(pipe, judge, go_at=2, until=lambda: is_blocked(guard))
     output = pipe(SENTINEL, **{**SIZE, "num_inference_steps": 40})
     assert output.nsfw_content_detected == [True]
     assert is_black(output.images[0])
@@ -157,6 +176,7 @@ def test_nothing_is_spent_before_the_judge_where_the_judge_goes_first(pipe: Any)
     watched = Watched(pipe)
     call = threading.Thread(target=pipe, args=("a cup",), kwargs=SIZE)
     call.start()
+    assert judge.called.wait(30)
     call.join(0.2)
     assert (watched.steps, judge.asked) == (0, 1)
     judge.go.set()
@@ -233,7 +253,7 @@ def test_blocks_that_are_raised_stop_the_whole_batch(pipe: Any) -> None:
     judge = LateJudge()
     guard = make_guard(prompt_screens=[judge])
     safelight.protect(pipe, guard, on_block="raise")
-    watched = Watched(pipe, judge, go_at=2)
+    watched = Watched(pipe, judge, go_at=2, until=lambda: is_blocked(guard))
     with pytest.raises(ContentBlocked) as blocked:
         pipe(["a cup", SENTINEL, "a boat"], **{**SIZE, "num_inference_steps": 40})
     assert blocked.value.decision.stage is Stage.PROMPT
@@ -404,3 +424,48 @@ def test_the_pipelines_own_checker_that_blackens_every_picture_is_no_fault() -> 
     output = pipe("a cup", height=64, width=64, num_inference_steps=2)
     assert output.nsfw_content_detected == [True]
     assert is_black(output.images[0])
+
+
+def test_latents_that_a_callback_kept_take_their_words_along_to_another_pipeline() -> None:
+    judge = LateJudge(
+        answer=lambda request: Verdict(
+            "late", Stage.PROMPT, {"sentinel": float(any(SENTINEL in text for text in request.texts.values()))}
+        )
+    )
+    guard = make_guard(prompt_screens=[judge])
+    first, second = safelight.protect(sdxl(), guard), safelight.protect(sdxl_img2img(), guard)
+    kept: list[Any] = []
+
+    def keep(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        kept.append(tensors["latents"])
+        if step == STEPS - 1:
+            judge.go.set()
+        return tensors
+
+    assert first(SENTINEL, callback_on_step_end=keep, **SIZE).nsfw_content_detected == [True]
+    output = second("a cup", image=kept[-1], num_inference_steps=4, strength=0.5)
+    assert output.nsfw_content_detected == [True]
+    assert is_black(output.images[0])
+
+
+def test_an_error_of_a_block_holds_no_picture(pipe: Any) -> None:
+    safelight.protect(pipe, make_guard(image_screens=[Finds()]), on_block="raise")
+    with pytest.raises(ContentBlocked) as blocked:
+        pipe("a cup", **SIZE)
+    held: list[Any] = []
+    frame = blocked.value.__traceback__
+    while frame is not None:
+        held += frame.tb_frame.f_locals.values()
+        frame = frame.tb_next
+    assert not [value for value in held if isinstance(value, (np.ndarray, torch.Tensor))]
+    assert blocked.value.__context__ is None
+    assert {type(value).__name__ for value in held} & {"_GuardedCall", "StableDiffusionXLPipelineOutput"} == set()
+
+
+class Finds:
+    """An image screen that finds the sentinel everywhere."""
+
+    name = "finds"
+
+    async def screen_images(self, images: Sequence[Any], request: Any, history: Any) -> Sequence[Verdict]:
+        return [Verdict(self.name, Stage.IMAGE, {"sentinel": 1.0}) for _ in images]

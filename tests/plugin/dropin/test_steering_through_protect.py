@@ -146,6 +146,7 @@ def test_what_a_look_blocks_is_stopped_early_and_recorded() -> None:
     assert len(steps) < 10
     assert set(screen.seen) == {(8, 8)}
     assert (output.nsfw_content_detected, output.decisions[0].reason) == ([True], Reason.CATEGORY)
+    assert list(output.decisions) == _about_pictures(own)
     assert output.images[0].getextrema() == ((0, 0),) * 3
 
 
