@@ -15,11 +15,12 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from weakref import WeakValueDictionary
 
 from .blocking import BlockingGuard
 from .config import build_guard, read_settings
+from .dropin.choices import ALLOWABLE, Guidance, OnBlock, Screening
 from .errors import ConfigError, InvalidRequest, UnscreenedPipeline
 from .guard import Guard
 from .quiet import hush
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
     from .dropin.previews import Previews
 
 P = TypeVar("P")
-OnBlock = Literal["black", "raise", "blur"]
-Screening = Literal["beside", "before"]
-Guidance = Literal["safety"]
-
-ALLOWABLE = ("embeddings", "latents", "callbacks")
 
 _speaking: ContextVar[Mapping[int, Principal]] = ContextVar("safelight_speaking")
 _default: list[Guard] = []

@@ -41,6 +41,15 @@ class Awaited:
             return None
         return ScreeningUnavailable("the screening was ended") if ruling.cancelled() else ruling.exception()
 
+    def outcome(self) -> BaseException | None:
+        """Wait for the ruling; return why the prompt was not admitted, or None where it was.
+
+        It raises nothing: an error that is raised holds the frames it went through, and they the call and all it has.
+        """
+        if self.ruling is not None:
+            wait([self.ruling])
+        return self.failure()
+
     def abandon(self, guard: BlockingGuard) -> None:
         """Settle the turn of a call that ends without pictures. A block that was ruled stays one."""
         if self.ruling is not None:
@@ -168,7 +177,7 @@ class Beside:
         from torch import cuda
 
         event: Any = cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
+        event.record(cuda.current_stream(latents.device))
         self._steps.append(event)
         if len(self._steps) == self._steps.maxlen:
             self._steps[0].synchronize()

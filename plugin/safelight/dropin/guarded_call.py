@@ -107,6 +107,8 @@ class _GuardedCall:
         except BaseException:
             for item in self._awaited.values():
                 item.abandon(self._guard)
+            # What was raised is held by one of these, and holds this frame.
+            self._awaited.clear()
             raise
 
     def _requests(self) -> dict[int, GenerationRequest]:
@@ -154,8 +156,7 @@ class _GuardedCall:
     def _settle(self) -> list[int]:
         """Wait for the rulings of all prompts that are left; return the places of the admitted."""
         for place, item in list(self._awaited.items()):
-            # Not result(): what that raises holds this frame, and so the call and all that it was given, in a circle.
-            failure = item.ruling.exception() if item.ruling is not None else None
+            failure = item.outcome()
             if isinstance(failure, ContentBlocked):
                 self._withhold(place, failure)
             elif failure is not None:

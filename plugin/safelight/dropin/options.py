@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..policy import Policy
 from . import seals
-from .outputs import OnBlock
+from .choices import Guidance, OnBlock, Screening
 from .plain_run import calls_back
 from .previews import check_previews
 from .safety_guidance import check_guidance
 
 if TYPE_CHECKING:
     from .previews import Previews
-
-Screening = Literal["beside", "before"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Options:
     on_block: OnBlock = "black"
     screening: Screening = "beside"
     allow: frozenset[str] = frozenset()
-    guidance: str | None = None
+    guidance: Guidance | None = None
     previews: Previews | None = None
 
 
