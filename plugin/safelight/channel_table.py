@@ -31,6 +31,9 @@ MASKS = frozenset({"mask_image", "control_mask", "mask"})
 ADAPTER_PICTURES = frozenset({"ip_adapter_image", "negative_ip_adapter_image", "gligen_images", "text_images"})
 """Pictures that another reader than the pipeline's own prepares: it reads arrays and tensors in a way of its own."""
 
+NUMBERED_PICTURES = frozenset({"hint"})
+"""Pictures that a pipeline takes as tensors only, in the range from 0 to 1."""
+
 PICTURES = (
     MASKS
     | ADAPTER_PICTURES
@@ -45,7 +48,7 @@ NUMBERS = frozenset(
     # The shape and the number of the pictures.
     " height width num_images_per_prompt original_size crops_coords_top_left target_size negative_original_size"
     " negative_crops_coords_top_left negative_target_size max_area _auto_resize output_resolution"
-    " use_resolution_binning num_frames num_videos_per_prompt batch_size num_prompts_per_image resolution layers"
+    " use_resolution_binning num_frames num_videos_per_prompt num_prompts_per_image resolution layers"
     " upsampling_height upsampling_width max_input_image_size use_input_image_size_as_output circular_padding"
     " view_batch_size micro_conditioning_crop_coord processing_resolution match_input_resolution"
     # How the noise is taken away.
@@ -80,6 +83,12 @@ NUMBERS = frozenset(
 )
 """Numbers and truth values, or lists of them: they shape a picture, and say nothing."""
 
+WHOLE_NUMBERS = frozenset({"batch_size", "class_labels"})
+"""Whole numbers, or lists of them: how many pictures are made, and which of a model's classes they are to show.
+
+The classes come with the model, and their names, where it knows them, are judged.
+"""
+
 ATTENTION = frozenset({"cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs"})
 """Masks and embeddings travel in here too; a LoRA's weight is the one entry that is a plain number."""
 
@@ -100,6 +109,16 @@ EMBEDDINGS = frozenset(
 )
 """Tensors, or lists of them, that a text or picture encoder made."""
 
+FOR_A_PROMPT = (
+    "prompt_embeds",
+    "prompt_embeds_t5",
+    "prompt_embeds_qwen",
+    "encoder_hidden_states",
+    "image_embeds",
+    "image_embeddings",
+)
+"""Embeddings that stand in the prompt's place, and so count the prompts."""
+
 LATENTS = frozenset(
     " latents image_latents fake_image_latents video_latents masked_image_latents prior_latents decoder_latents"
     " super_res_latents prompt_latents vae_latents clip_latents depth_map sem_guidance user_mask".split()
@@ -111,6 +130,9 @@ _PAIRED: Mapping[str, frozenset[str]] = {
     for family in ("StableDiffusion", "StableDiffusionXL", "StableDiffusion3", "Flux")
     for task in ("Img2Img", "Inpaint", "ControlNetImg2Img", "ControlNetInpaint", "Modular")
 }
+_BY_PROMPT = frozenset({"StableDiffusion3ModularPipeline", "FluxModularPipeline"})
+"""Of the paired pipelines those that lay pictures over rows as they do prompts: A, A, B, B with two of each."""
+
 _GUIDED: Mapping[str, str] = {
     "StableDiffusionControlNetPipeline": "image",
     "StableDiffusionControlNetImg2ImgPipeline": "control_image",
@@ -127,6 +149,7 @@ _SINGLE_CONTROLNETS = ("ControlNetModel", "SD3ControlNetModel", "FluxControlNetM
 
 _FORMS: Mapping[str, str] = {
     **dict.fromkeys(NUMBERS, "a number or a list of numbers"),
+    **dict.fromkeys(WHOLE_NUMBERS, "a whole number or a list of whole numbers"),
     **dict.fromkeys(ATTENTION, "{'scale': number}"),
     **dict.fromkeys(SWITCHED_OFF, "False"),
     "generator": "a torch.Generator or a list of them",
@@ -151,7 +174,7 @@ _REFUSED: Mapping[str, str] = {
         _REWRITING: "caption_upsample_temperature prompt_upsampling_temperature"
         " complex_human_instruction system_prompt",
         _OUTPUTS: "output_latent output_uncertainty debug data_type",
-        _UNREAD: "source_image_grid_thw video class_labels text_model_output thresholds ensembling_kwargs fonts"
+        _UNREAD: "source_image_grid_thw video text_model_output thresholds ensembling_kwargs fonts"
         " render_text_images resample_method_input resample_method_output",
     }.items()
     for name in names.split()
@@ -223,6 +246,21 @@ def paired_pictures(pipe: Any) -> frozenset[str]:
     return paired
 
 
+def repeated_pictures(pipe: Any) -> frozenset[str]:
+    """Return the parameters whose pictures are laid over the rows of a batch again and again: A, B, A, B.
+
+    So row k has picture k modulo their number, whichever prompt it belongs to; one picture a row is taken too. Prompts,
+    and the pictures of a ControlNet, are laid out as A, A, B, B.
+
+    Args:
+        pipe: A pipeline, or None where it is not known.
+    """
+    name = type(pipe).__name__
+    if name not in _PAIRED or name in _BY_PROMPT:
+        return frozenset()
+    return _PAIRED[name] | {"masked_image_latents"}
+
+
 def closed(setting: str) -> str:
     """Return why something is refused unless a setting lets it in, and how it is set."""
-    return f"{_CLOSED[setting]} with protect(pipe, allow={{{setting!r}}})"
+    return f"{_CLOSED[setting]} with allow={{{setting!r}}} in safelight.protect() or PromptGuardBlock()"

@@ -31,8 +31,9 @@ from .creation import gravest
 from .dropin.call_request import request_for
 from .dropin.carried import carried_texts, check_adapters
 from .dropin.channels import Call, read_call
+from .dropin.choices import OnBlock
 from .dropin.modular_admission import Admitted, abandon, admit
-from .dropin.outputs import OnBlock, Ruled, answer, black
+from .dropin.outputs import Ruled, answer, black
 from .errors import (
     ConfigError,
     ContentBlocked,

@@ -56,7 +56,10 @@ def protect(
     withheld, and two more attributes on the output: ``nsfw_content_detected``, a list of bool, and ``decisions``, the
     rulings by picture. With ``output_type="latent"`` it returns latents that only another guarded pipeline can read.
 
-    Calls from several threads take turns; the judges of the waiting ones work meanwhile.
+    Calls from several threads take turns, those of pipelines that share a part too; the judges of the waiting ones work
+    meanwhile. A call from inside another one (from its step callback, say) does not wait: where another thread is using
+    what it needs, it raises ``GenerationFailed``. A callback must not wait for a thread that calls its own pipeline, or
+    one that shares a part with it: that thread waits for the callback's call to end.
 
     Args:
         pipe: A ``DiffusionPipeline`` that makes pictures.

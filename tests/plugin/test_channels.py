@@ -15,6 +15,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, SDXLCFGCutoffCallback
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 from torch import nn
 
@@ -22,8 +23,10 @@ import safelight
 from fakes import MARKER, SENTINEL, FakeJudge, has_marker, make_guard
 from safelight.dropin.carried import carried_texts
 from safelight.dropin.channels import Call, Treatment, read_call, ruling
+from safelight.dropin.pipeline_classes import check_class
 from safelight.dropin.sealed import SealedTensor
-from safelight.errors import InvalidRequest, UnjudgedChannel
+from safelight.errors import ConfigError, InvalidRequest, UnjudgedChannel
+from tiny_pipelines import BUILDERS, inputs, photo
 from tiny_sdxl import tiny_sdxl
 
 SIZE = {"height": 64, "width": 64, "num_inference_steps": 1}
@@ -95,6 +98,51 @@ def test_a_parameter_that_diffusers_adds_is_named() -> None:
             raise NotImplementedError
 
     assert unruled([NewerPipeline, StableDiffusionXLPipeline]) == {"NewerPipeline.mood_prompt"}
+
+
+def refused_classes(pipelines: Iterable[type[Any]]) -> dict[str, str]:
+    """Return the classes that cannot be guarded, by name, and why."""
+    found = {}
+    for cls in pipelines:
+        try:
+            check_class(cls)
+        except ConfigError as refused:
+            found[cls.__name__] = str(refused)
+    return found
+
+
+def test_every_pipeline_that_makes_pictures_can_be_guarded_but_for_those_that_call_them_something_else() -> None:
+    refused = refused_classes(picture_pipelines())
+    priors = {name for name in refused if "Prior" in name}
+    assert {"KandinskyPriorPipeline", "StableCascadePriorPipeline", "FluxPriorReduxPipeline"} <= priors
+    named_otherwise = {"MarigoldDepthPipeline", "MarigoldIntrinsicsPipeline", "MarigoldNormalsPipeline"}
+    named_otherwise |= {"Kandinsky5I2IPipeline", "Kandinsky5T2IPipeline", "StableDiffusionLDM3DPipeline"}
+    assert set(refused) - priors == named_otherwise | {"VersatileDiffusionPipeline"}
+    assert refused.keys() == {name for name, why in refused.items() if name in why}
+
+
+def test_a_pipeline_of_moving_pictures_is_refused_when_it_is_to_be_guarded() -> None:
+    moving = [getattr(diffusers, name) for name in ("WanPipeline", "StableVideoDiffusionPipeline", *MOVING)]
+    assert len(refused_classes(moving)) == len(moving)
+
+
+def test_a_class_that_lacks_a_parameter_is_refused_with_its_name_and_the_parameters() -> None:
+    class Bare(DiffusionPipeline):  # type: ignore[misc]
+        def __call__(self, prompt: str) -> None:
+            raise NotImplementedError
+
+    class Half(Bare):
+        def __call__(self, prompt: str, output_type: str = "pil") -> None:
+            raise NotImplementedError
+
+    class Gathering(Bare):
+        def __call__(self, *args: Any, **more: Any) -> None:
+            raise NotImplementedError
+
+    refused = refused_classes([Bare, Half, Gathering, DiffusionPipeline])
+    assert "Bare.__call__ has no parameter 'output_type' and no 'return_dict'" in refused["Bare"]
+    assert "Half.__call__ has no parameter 'return_dict'" in refused["Half"]
+    assert set(refused) == {"Bare", "Half", "DiffusionPipeline"}
 
 
 def test_what_nobody_has_ruled_on_is_refused_in_other_words_than_what_is_refused_by_ruling() -> None:
@@ -178,7 +226,7 @@ def test_a_rewriting_of_the_prompt_has_to_be_switched_off() -> None:
 )
 def test_what_no_screen_reads_names_the_setting_that_lets_it_in(name: str, setting: str) -> None:
     given: dict[str, Any] = {"prompt": "tea", name: torch.ones(1, 4, 8, 8)}
-    with pytest.raises(UnjudgedChannel, match=rf"{name}: .*protect\(pipe, allow={{'{setting}'}}\)"):
+    with pytest.raises(UnjudgedChannel, match=rf"{name}: .* allow={{'{setting}'}} in .*protect.* or PromptGuard"):
         read_call(given, allow={"embeddings", "latents", "callbacks"} - {setting})
     call = read_call(given, allow={setting})
     assert call.arguments[name].sum() == 4 * 64
@@ -361,6 +409,76 @@ def test_pictures_for_several_controlnets_belong_to_every_prompt() -> None:
 def test_of_several_pictures_each_diffusers_may_mix_the_pairs_so_every_prompt_answers_for_all() -> None:
     given = {"prompt": ["tea", "milk"], "image": photos(7, 9), "num_images_per_prompt": 2}
     assert shades(read_call(given, pipe=Pipe("StableDiffusionImg2ImgPipeline"))) == [[7, 9], [7, 9]]
+
+
+def test_one_picture_of_three_channels_stays_whole_when_one_of_three_prompts_is_dropped() -> None:
+    wide = Pipe("StableDiffusionXLImg2ImgPipeline")
+    for picture in (batch([7])[0], np.ones((3, 8, 3), dtype="float32")):
+        part = read_call({"prompt": ["a", "b", "c"], "image": picture}, pipe=wide).arguments_for([0, 2])
+        assert part["image"].shape == picture.shape
+    pictures = np.stack([np.asarray(photo) / np.float32(255) for photo in photos(7, 8, 9)])
+    part = read_call({"prompt": ["a", "b", "c"], "image": pictures}, pipe=wide).arguments_for([0, 2])
+    assert (part["image"][:, 0, 0, 0] * 255).round().tolist() == [7, 9]
+
+
+def test_masks_in_one_tensor_are_dropped_with_their_prompts_and_a_single_one_is_not() -> None:
+    inpaint = Pipe("StableDiffusionXLInpaintPipeline")
+    given = {"prompt": ["a", "b", "c"], "image": photos(7)[0]}
+    masks = torch.stack([torch.full((8, 8), level / 4) for level in range(3)])
+    part = read_call(given | {"mask_image": masks}, pipe=inpaint).arguments_for([0, 2])
+    assert part["mask_image"][:, 0, 0].tolist() == [0, 0.5]
+    for single in (masks[:1], np.ones((3, 8, 1), dtype="float32"), masks[0]):
+        part = read_call(given | {"mask_image": single}, pipe=inpaint).arguments_for([0, 2])
+        assert part["mask_image"].shape == single.shape
+
+
+@pytest.mark.parametrize("form", [lambda levels: photos(*levels), batch])
+def test_of_several_pictures_each_every_row_keeps_the_picture_that_it_would_have_had(form: Any) -> None:
+    def left(*levels: int, name: str = "StableDiffusionXLInpaintPipeline", each: int = 2, count: int = 2) -> list[int]:
+        prompts = ["a", "b", "c", "d"][:count]
+        given = {"prompt": prompts, "image": form(levels), "num_images_per_prompt": each}
+        part = read_call(given, pipe=Pipe(name)).arguments_for(range(1, count))
+        found = part["image"]
+        numbers = [
+            np.asarray(image) / 255 if isinstance(image, Image.Image) else image[0, :, :, None] for image in found
+        ]
+        return [round(float(picture[0, 0, 0]) * 255) for picture in numbers]
+
+    # The rows are a, a, b, b; over them diffusers lays 7, 9, 7, 9.
+    assert left(7, 9) == [7, 9]
+    assert left(1, 2, 3, 4) == [3, 4]
+    assert left(7) == [7]
+    assert left(7, 8, 9, count=3) == [9, 7, 8, 9]
+    assert left(7, 9, each=1, count=4) == [9, 7, 9]
+    # What does not come out even is refused by the pipeline itself.
+    assert left(7, 8, 9) == [7, 8, 9]
+    assert left(7, 9, name="FluxModularPipeline") == [9]
+
+
+@pytest.mark.parametrize("name", ["sd15_img2img", "sdxl_inpaint", "flux_img2img", "flux_inpaint"])
+def test_a_dropped_prompt_changes_no_picture_of_the_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Otherwise some pipelines draw numbers for each picture that they encode, and go on with others then.
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    given = inputs(name, prompt=[SENTINEL, "a boat"]) | {"image": [photo(), photo(shade=200)]}
+    if "mask_image" in given:
+        given["mask_image"] = [given["mask_image"], given["mask_image"].rotate(90)]
+    given |= {"num_images_per_prompt": 2, "output_type": "np"}
+
+    def made(pipe: Any) -> Any:
+        return pipe(**given, generator=[torch.Generator().manual_seed(seed) for seed in range(4)]).images
+
+    wanted = made(BUILDERS[name]())
+    images = made(safelight.protect(BUILDERS[name](), make_guard(), screening="before"))
+    assert not images[:2].any()
+    assert np.abs(images[2:] - wanted[2:]).max() < 0.01 < np.abs(wanted[2] - wanted[3]).max()
+
+
+def test_the_pictures_of_a_controlnet_stay_with_their_prompts() -> None:
+    given = {"prompt": ["a", "b"], "image": photos(1, 2), "control_image": photos(7, 9), "num_images_per_prompt": 2}
+    pipe = Pipe("StableDiffusionControlNetImg2ImgPipeline", "ControlNetModel")
+    part = read_call(given, pipe=pipe).arguments_for([1])
+    assert [np.asarray(image)[0, 0, 0] for image in part["control_image"]] == [9]
+    assert [np.asarray(image)[0, 0, 0] for image in part["image"]] == [1, 2]
 
 
 def test_a_part_of_a_batch_takes_along_what_belongs_to_it() -> None:

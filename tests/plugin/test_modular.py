@@ -4,6 +4,7 @@ import copy
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from PIL import Image
 import safelight
 from fakes import ALICE, MARKER, SENTINEL, FakeJudge, FaultyStore, MarkerScreen, failed, make_guard
 from safelight.channel_table import PICTURES, TEXTS
+from safelight.enforcement import Enforcement
 from safelight.errors import (
     ConfigError,
     ContentBlocked,
+    CoolDown,
     GenerationFailed,
     InvalidRequest,
     ScreeningUnavailable,
@@ -31,6 +34,10 @@ from safelight.errors import (
 from safelight.guard import Guard
 from safelight.modular import ImageGuardBlock, PromptGuardBlock
 from safelight.policy import Action, Reason
+from safelight.rules import Consequence, EnforcementRule, Limit
+from safelight.store.blocked_prompts import BlockedPrompts
+from safelight.store.sqlite import SQLiteStore
+from safelight.store.strikes import Strikes
 from safelight.verdict import Outcome, Stage, Verdict
 from tiny_pipelines import flux, sd3, sdxl_controlnet
 from tiny_sdxl import tiny_sdxl
@@ -436,6 +443,19 @@ def test_where_one_prompt_cannot_be_judged_none_of_the_call_is_admitted() -> Non
     turns = guard.store.history(ALICE, limit=9).turns
     assert [turn.texts["prompt"] for turn in turns] == ["a cup", SENTINEL, "tea"]
     assert [turn.action for turn in turns] == [None, Action.BLOCK, None]
+
+
+def test_a_pause_that_a_call_brings_about_begins_after_it() -> None:
+    store = SQLiteStore(":memory:")
+    limit = Limit(1, timedelta(minutes=10), Consequence.COOL_DOWN, timedelta(minutes=10))
+    rule = EnforcementRule(limits=(limit,), near_duplicate=0, remember=timedelta())
+    guard = make_guard(store=store)
+    guard.enforcement = Enforcement(rule, Strikes(store), BlockedPrompts(store), secret=b"secret")
+    pipe = guarded(guard)
+    state = pipe(prompt=["a cup", SENTINEL, "a boat"], **SIZE)
+    assert state.get("nsfw_content_detected") == [False, True, False]
+    with pytest.raises(CoolDown):
+        pipe(prompt="a cup", **SIZE)
 
 
 def test_a_lora_is_judged_by_its_name() -> None:

@@ -299,7 +299,7 @@ def test_saving_writes_the_true_class_and_loads_again(pipe: Any, tmp_path: Path)
     assert type(DiffusionPipeline.from_pretrained(tmp_path)) is StableDiffusionXLPipeline
 
 
-COPIES = {
+COPIES: dict[str, Any] = {
     "deepcopy": copy.deepcopy,
     "copy": copy.copy,
     "pickle": lambda pipe: pickle.loads(pickle.dumps(pipe)),
@@ -400,6 +400,15 @@ def test_a_user_without_a_name_is_refused(pipe: Any, nobody: Any) -> None:
             pipe("tea", principal=nobody, **SIZE)
         with pytest.raises(InvalidRequest, match="principal"):
             safelight.protect(pipe, guard(), principal=nobody)
+
+
+def test_a_class_that_gives_no_numbers_is_refused_before_the_first_call(pipe: Any) -> None:
+    class Bare(StableDiffusionXLPipeline):  # type: ignore[misc]
+        def __call__(self, prompt: str) -> Any:
+            raise NotImplementedError
+
+    with pytest.raises(ConfigError, match=r"Bare.__call__ has no parameter 'output_type' and no 'return_dict'"):
+        safelight.protect(Bare(**pipe.components, add_watermarker=False), guard())
 
 
 def test_what_is_no_guard_is_refused(pipe: Any) -> None:

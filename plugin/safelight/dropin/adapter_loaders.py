@@ -15,7 +15,6 @@ from .adapter_marks import (
     ip_projections,
     keep_fused,
     keep_token_sources,
-    learned_tokens,
     lora_configs,
     mark,
     merged_names,
@@ -23,6 +22,7 @@ from .adapter_marks import (
     token_sources,
 )
 from .adapter_source import Source, source_of_file, source_of_tensors
+from .learned_tokens import learned_tokens
 
 logger = logging.getLogger("safelight")
 

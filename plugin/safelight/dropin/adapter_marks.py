@@ -57,15 +57,6 @@ def keep_token_sources(encoder: Any, sources: Mapping[str, tuple[Source, ...]]) 
     setattr(_table(encoder), _TOKENS, dict(sources))
 
 
-def learned_tokens(tokenizer: Any) -> dict[int, str]:
-    """Return the tokens beyond a tokenizer's base vocabulary, by number. What is no tokenizer has none."""
-    if not hasattr(tokenizer, "added_tokens_decoder"):
-        return {}
-    own = set(map(str, tokenizer.special_tokens_map.values()))
-    learned = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
-    return {number: token for number, token in learned.items() if token not in own}
-
-
 def _table(encoder: Any) -> Any:
     # Unloading a token makes a new table: what an unguarded pipeline unloads and loads again has no source here.
     return encoder.get_input_embeddings() if hasattr(encoder, "get_input_embeddings") else None

@@ -144,12 +144,16 @@ class Beside:
             if item.ruling is not None:
                 yield item.ruling
 
-    def _stop_if_vain(self) -> None:
+    def is_vain(self) -> bool:
+        """Return whether nothing that the run makes may be shown, as far as is known by now."""
         self._note_looks()
         failures = [failure for item in self._awaited.values() if (failure := item.failure()) is not None]
         if any(self._stop_at_once or not isinstance(failure, ContentBlocked) for failure in failures):
-            raise Stopped
-        if len(self._blocked_rows()) == len(self._awaited) * self._each:
+            return True
+        return len(self._blocked_rows()) == len(self._awaited) * self._each
+
+    def _stop_if_vain(self) -> None:
+        if self.is_vain():
             raise Stopped
 
     def _note_looks(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..channel_table import FOR_A_PROMPT
 from ..request import GenerationRequest, Principal
 
 NO_TEXT = "(no text)"
@@ -28,7 +29,8 @@ def request_for(texts: Mapping[str, str], principal: Principal, arguments: Mappi
     own = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
     named: dict[str, Any] = {name: texts[name] for name in own if name in texts}
     if not named.get("prompt", "").strip():
-        named["prompt"] = EMBEDDINGS if arguments.get("prompt_embeds") is not None else NO_TEXT
+        embedded = any(arguments.get(name) is not None for name in FOR_A_PROMPT)
+        named["prompt"] = EMBEDDINGS if embedded else NO_TEXT
     return GenerationRequest(
         principal=principal, **named, extra_texts={name: texts[name] for name in texts if name not in own}
     )

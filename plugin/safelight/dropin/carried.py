@@ -20,12 +20,12 @@ from .adapter_marks import (
     adapted_layers,
     fused,
     ip_projections,
-    learned_tokens,
     lora_configs,
     sources_of,
     token_sources,
 )
 from .adapter_source import Source
+from .learned_tokens import used_tokens
 
 LORA = "lora"
 IP_ADAPTER = "ip_adapter"
@@ -143,10 +143,7 @@ def _ip_adapters(components: Mapping[str, Any]) -> Iterator[Adapter]:
 def _learned(components: Mapping[str, Any], texts: list[str]) -> Iterator[tuple[str, tuple[Source, ...]]]:
     """Yield the learned tokens that the texts use, as they were added, and their sources."""
     for name, tokenizer in components.items():
-        learned = learned_tokens(tokenizer)
-        sources = token_sources(components.get(name.replace("tokenizer", "text_encoder"))) if learned else {}
-        for text in texts if learned else ():
-            # By number: the tokenizer may read a token in another case than it was added in.
-            used = tokenizer.encode(text, add_special_tokens=False)
-            for number in dict.fromkeys(number for number in used if number in learned):
-                yield learned[number], sources.get(learned[number], ())
+        used = used_tokens(tokenizer, texts)
+        sources = token_sources(components.get(name.replace("tokenizer", "text_encoder"))) if used else {}
+        for token in used:
+            yield token, sources.get(token, ())

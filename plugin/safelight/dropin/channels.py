@@ -15,19 +15,23 @@ from PIL import Image
 from ..channel_table import (
     ATTENTION,
     EMBEDDINGS,
+    FOR_A_PROMPT,
     LATENTS,
     NUMBERS,
     PICTURES,
     SWITCHED_OFF,
     TEXTS,
+    WHOLE_NUMBERS,
     Ruling,
     Treatment,
     paired_pictures,
+    repeated_pictures,
     ruling,
 )
 from ..errors import InvalidRequest, UnjudgedChannel
 from .call_texts import read_texts
-from .input_pictures import InputPictures, PictureReader, is_sealed, plain_copy, unsealed
+from .input_pictures import InputPictures, PictureReader, entries, is_sealed, plain_copy, unsealed
+from .pipeline_classes import class_names, pictures_of_one, takes_no_prompt, whole
 
 __all__ = ["Call", "Ruling", "Treatment", "read_call", "ruling"]
 
@@ -35,15 +39,6 @@ Texts = Mapping[str, str]
 
 _UNKNOWN = "Safelight does not know this parameter, so nobody judges what it carries; leave it out"
 _OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-_FOR_A_PROMPT = (
-    "prompt_embeds",
-    "prompt_embeds_t5",
-    "prompt_embeds_qwen",
-    "encoder_hidden_states",
-    "image_embeds",
-    "image_embeddings",
-)
-"""Embeddings that stand in the prompt's place, and so count the prompts."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,7 +50,8 @@ class Call:
             The texts that sealed latents were made from stand among them, as ``image.prompt`` for example.
         pictures: For each prompt, parameter to its input pictures in RGB, as the pipeline will see them.
         batched: Whether the prompt was given as a list.
-        pictures_each: ``num_images_per_prompt``.
+        pictures_each: How many pictures come of each: ``num_images_per_prompt``. Where the pipeline takes no prompt
+            there is one request, and all that come are its own.
         output_type: ``pil``, ``np``, ``pt`` or ``latent``.
         return_dict: Whether an output object is wanted, rather than a tuple.
         arguments: Everything to pass on, by name, but for the texts, ``output_type``, ``return_dict`` and the callback.
@@ -64,6 +60,7 @@ class Call:
         callback_tensors: The tensors that it is to be handed, by name.
         columns: The texts to pass on: channel name to one text a prompt.
         paired: The picture parameters of which entry k belongs to prompt k.
+        repeated: The parameters of which row k of the batch has entry k modulo their number.
     """
 
     texts: tuple[Texts, ...]
@@ -77,6 +74,7 @@ class Call:
     callback_tensors: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]]
     paired: frozenset[str]
+    repeated: frozenset[str]
 
     def arguments_for(self, places: Sequence[int]) -> dict[str, Any]:
         """Return the arguments for a part of the batch: what belongs to single prompts is picked, all else is whole."""
@@ -87,11 +85,17 @@ class Call:
         count, each = len(self.texts), self.pictures_each
         if list(places) == list(range(count)):
             return chosen
-        rows = {count: list(places), count * each: [place * each + k for place in places for k in range(each)]}
+        rows = [place * each + k for place in places for k in range(each)]
         for name in self.paired | EMBEDDINGS | LATENTS | {"generator"}:
             # An adapter's embeddings are one tensor an adapter, whatever the number of prompts.
-            if name in chosen and "ip_adapter" not in name:
-                chosen[name] = _rows_of(chosen[name], rows)
+            if name not in chosen or "ip_adapter" in name:
+                continue
+            given = entries(name, chosen[name])
+            if name in self.repeated:
+                picked = [row % given for row in rows] if given > 1 and count * each % given == 0 else None
+            else:
+                picked = {count: list(places), count * each: rows}.get(given)
+            chosen[name] = _picked(chosen[name], picked)
         return chosen
 
 
@@ -117,11 +121,17 @@ def read_call(arguments: Mapping[str, Any], *, allow: Collection[str] = (), pipe
         raise InvalidRequest("return_dict", f"must be True or False, not {type(return_dict).__name__}")
     callback, callback_tensors = _callback(given)
     strings = {name: given.pop(name) for name in TEXTS if name in given}
-    passed, pictures, origins = _passed(given, allow, pipe)
-    texts = read_texts(strings, embedded=_embedded(passed))
-    each = passed.get("num_images_per_prompt", 1)
-    if not isinstance(each, int) or each < 1:
-        raise InvalidRequest("num_images_per_prompt", f"must be a whole number of at least 1, not {each!r}")
+    promptless = "prompt" not in strings and takes_no_prompt(cls)
+    passed, pictures, origins = _passed(given, allow, pipe, promptless)
+    embedded = _embedded(passed)
+    each = whole("num_images_per_prompt", passed.get("num_images_per_prompt", 1))
+    if promptless and embedded is None:
+        if output_type == "latent":
+            raise InvalidRequest("output_type", f"{cls.__name__} gives its pictures only; use 'pil', 'np' or 'pt'")
+        # One request, and all the pictures that come are its own.
+        embedded, each = 1, each * pictures_of_one(cls, passed, pictures)
+        origins["class_labels"] = tuple(class_names(pipe, passed))
+    texts = read_texts(strings, embedded=embedded)
     paired = paired_pictures(pipe)
     return Call(
         texts=texts.judged(origins),
@@ -136,6 +146,7 @@ def read_call(arguments: Mapping[str, Any], *, allow: Collection[str] = (), pipe
         callback_tensors=callback_tensors,
         columns=texts.columns,
         paired=paired,
+        repeated=repeated_pictures(pipe),
     )
 
 
@@ -147,7 +158,7 @@ def _rewriting(cls: Any) -> dict[str, Any]:
 
 
 def _passed(
-    given: Mapping[str, Any], allow: Collection[str], pipe: Any
+    given: Mapping[str, Any], allow: Collection[str], pipe: Any, promptless: bool
 ) -> tuple[dict[str, Any], dict[str, InputPictures], dict[str, tuple[Texts, ...]]]:
     """Return what is passed on, the pictures among it, and by parameter the texts that sealed latents come from."""
     passed: dict[str, Any] = {}
@@ -156,7 +167,10 @@ def _passed(
     channels = getattr(getattr(getattr(pipe, "vae", None), "config", None), "latent_channels", None)
     for name, value in given.items():
         if name in PICTURES:
-            pictures[name] = PictureReader(name, latents="latents" in allow, latent_channels=channels).read(value)
+            reader = PictureReader(
+                name, latents="latents" in allow, latent_channels=channels, by_pipeline_alone=promptless
+            )
+            pictures[name] = reader.read(value)
             passed[name], origins[name] = pictures[name].passed, pictures[name].origins
         elif name in EMBEDDINGS | LATENTS:
             found: list[Texts] = []
@@ -199,25 +213,26 @@ def _tensors(name: str, value: Any, allow: Collection[str], origins: list[Texts]
 
 def _embedded(passed: Mapping[str, Any]) -> int | None:
     """Return how many prompts are given as embeddings, or None where none are."""
-    value = next((passed[name] for name in _FOR_A_PROMPT if name in passed), None)
+    value = next((passed[name] for name in FOR_A_PROMPT if name in passed), None)
     if value is None:
         return None
     return len(value) if isinstance(value, list) else int(value.shape[0])
 
 
-def _rows_of(value: Any, rows: Mapping[int, list[int]]) -> Any:
-    """Return the given rows of a list or tensor that has as many as one of the keys says; anything else as it is."""
-    if isinstance(value, list):
-        chosen = rows.get(len(value))
-        return value if chosen is None else [value[row] for row in chosen]
-    chosen = rows.get(value.shape[0]) if getattr(value, "ndim", 0) else None
-    return value if chosen is None else value[chosen]
+def _picked(value: Any, rows: Sequence[int] | None) -> Any:
+    if rows is None:
+        return value
+    return [value[row] for row in rows] if isinstance(value, list) else value[rows]
 
 
 def _checked(name: str, value: Any) -> Any:
     """Return a value that carries nothing, in lists that nobody else holds, or raise."""
     if name in NUMBERS:
         return _numbers(name, value)
+    if name in WHOLE_NUMBERS:
+        if not all(isinstance(item, int) for item in (value if isinstance(value, list | tuple) else [value])):
+            raise InvalidRequest(name, "must be a whole number or a list of whole numbers")
+        return list(value) if isinstance(value, list | tuple) else value
     if name in ATTENTION:
         if not isinstance(value, dict) or set(value) - {"scale"}:
             raise UnjudgedChannel(name, "only {'scale': number} can be passed through a guarded pipeline")

@@ -23,7 +23,19 @@ from .call_request import request_for
 from .carried import carried_texts, check_adapters
 from .channels import Call, read_call
 from .options import Options
-from .outputs import Ruled, answer, as_tuple, black, blank, empty_output, no_latents, spread_rows
+from .outputs import (
+    Ruled,
+    answer,
+    as_tuple,
+    black,
+    blank,
+    empty_output,
+    made_like,
+    no_latents,
+    only_ours,
+    own_flags,
+    spread_rows,
+)
 from .plain_run import calls_back, can_be_stopped, generators_of, is_diffusers_own, left_as_it_was, size_of
 from .refused_latents import refused_places
 from .ruled_pictures import ruled_pictures
@@ -183,8 +195,10 @@ class _GuardedCall:
         generators = generators_of(self._call.arguments.get("generator"))
         states = [generator.get_state() for generator in generators]
         looks = self._options.previews is not None
-        with seals.lock_of(self._pipe):
-            while places := list(self._awaited):
+        waiting = self._beside(looks=False)
+        # What is blocked while other threads are at work need not wait for its turn.
+        with seals.lock_of(self._pipe, vain=waiting.is_vain) as has_turn:
+            while has_turn and (places := list(self._awaited)):
                 beside = self._beside(looks=looks)
                 output = None
                 try:
@@ -204,6 +218,8 @@ class _GuardedCall:
                 looks = False
                 for generator, state in zip(generators, states, strict=True):
                     generator.set_state(state)
+        if not has_turn:
+            self._stopped(waiting)
         return None, []
 
     def _beside(self, *, looks: bool) -> Beside:
@@ -300,7 +316,7 @@ class _GuardedCall:
                 guard=self._guard,
             )
             # A model's own checker blackens what it finds: that is no fault.
-            self._raise_where_nothing_is_left(flagged=any(getattr(made, "nsfw_content_detected", None) or ()))
+            self._raise_where_nothing_is_left(flagged=any(own_flags(made, len(places) * call.pictures_each)))
         ruled = self._in_order()
         known = next((item.image for item in ruled if item.image is not None), None)
         each = call.pictures_each
@@ -308,7 +324,7 @@ class _GuardedCall:
             output,
             ruled,
             [place * each + number for place in places for number in range(each)] if made is not None else [],
-            blank=black(known) if known is not None else blank(self._size(), call.output_type),
+            blank=black(known) if known is not None else self._blank(),
             output_type=call.output_type,
             on_block=self._options.on_block,
         )
@@ -326,6 +342,7 @@ class _GuardedCall:
             latents[[place * each + number for place, number in self._previewed]] = 0
         ruled = [item.decision for item in self._in_order()]
         refusals = [decision for decision in ruled[::each] if not decision.allows]
+        only_ours(output)
         output.images = SealedTensor(latents, [self._call.texts[place] for place in admitted], refusals)
         output.nsfw_content_detected = [not decision.allows for decision in ruled]
         output.decisions = tuple(ruled)
@@ -344,6 +361,10 @@ class _GuardedCall:
             # Every turn has its ruling: none is to be settled as a fault.
             self._awaited.clear()
             raise ContentBlocked(gravest(blocked))
+
+    def _blank(self) -> Any:
+        dtype, device = made_like(self._pipe, decoded=True)
+        return blank(self._size(), self._call.output_type, dtype=dtype, device=device)
 
     def _size(self) -> tuple[int, int]:
         return size_of(self._pipe, self._cls, self._call)

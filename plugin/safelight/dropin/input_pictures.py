@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..channel_table import ADAPTER_PICTURES, MASKS, closed
+from ..channel_table import ADAPTER_PICTURES, MASKS, NUMBERED_PICTURES, PICTURES, closed
 from ..errors import InvalidRequest, UnjudgedChannel
 
 Texts = Mapping[str, str]
@@ -54,11 +54,14 @@ class PictureReader:
         latents: Whether plain latents may stand in a picture's place.
         latent_channels: How many channels the pipeline's latents have, where that is known. A tensor of as many is
             taken for latents, as the pipeline takes it, even if it could be a picture.
+        by_pipeline_alone: Whether the pipeline prepares its pictures without diffusers' ``VaeImageProcessor``. Those
+            that do all read a PIL picture alike, and nothing else.
     """
 
     name: str
     latents: bool = False
     latent_channels: int | None = None
+    by_pipeline_alone: bool = False
 
     def read(self, value: Any) -> InputPictures:
         """Read a picture, a list of pictures, or a list of such lists.
@@ -90,7 +93,7 @@ class PictureReader:
         if all(isinstance(value, Image.Image) for value in values):
             copies = [self._plain(value) for value in values]
             shown = [(copy.convert("RGB"),) for copy in copies]
-        elif self.name in ADAPTER_PICTURES:
+        elif self._read_elsewhere():
             raise self._wrong("must be a PIL picture or lists of them; it is not known what is seen of another form")
         elif all(isinstance(value, np.ndarray) for value in values):
             copies = [np.array(value) for value in values]
@@ -106,6 +109,11 @@ class PictureReader:
             # Of a batch in one array each picture is an entry.
             return InputPictures(copies[0], tuple((image,) for image in shown[0]), origins)
         return InputPictures(copies, tuple(shown), origins)
+
+    def _read_elsewhere(self) -> bool:
+        """Return whether it is not known what the model will see of numbers."""
+        own = self.by_pipeline_alone and self.name not in MASKS | NUMBERED_PICTURES
+        return own or self.name in ADAPTER_PICTURES
 
     def _plain(self, image: Image.Image) -> Image.Image:
         """Return a copy that is grey or RGB: what a mode hides besides (transparency, a palette) is shown or gone."""
@@ -174,8 +182,7 @@ class PictureReader:
         mask = self.name in MASKS
         if pixels.ndim == 2 and (mask or not channels_first):
             pixels = pixels[None, ..., None]
-        elif pixels.ndim == 3 and mask and alone and (channels_first or pixels.shape[-1] not in (1, 3, 4)):
-            # Several masks. As an array, three or four columns are a picture that was meant to be one.
+        elif alone and _are_masks(self.name, pixels.shape, channels_first):
             pixels = pixels[..., None]
         elif pixels.ndim in (3, 4):
             pixels = np.moveaxis(pixels, -3, -1) if channels_first else pixels
@@ -189,6 +196,26 @@ class PictureReader:
 
     def _wrong(self, problem: str) -> InvalidRequest:
         return InvalidRequest(self.name, problem)
+
+
+def entries(name: str, value: Any) -> int:
+    """Return how many entries the value of a parameter has that may belong to one prompt or one row each.
+
+    Args:
+        name: The parameter's. Of pictures, only a batch has several: three dimensions are those of one.
+        value: What is passed on: a list, an array, a tensor or anything else.
+    """
+    if isinstance(value, list):
+        return len(value)
+    shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
+    if name in PICTURES and len(shape) != 4 and not _are_masks(name, shape, not isinstance(value, np.ndarray)):
+        return 1
+    return shape[0] if shape else 1
+
+
+def _are_masks(name: str, shape: Sequence[int], channels_first: bool) -> bool:
+    """Return whether three dimensions are several masks. As an array, three or four columns are one picture's."""
+    return name in MASKS and len(shape) == 3 and (channels_first or shape[-1] not in (1, 3, 4))
 
 
 def unsealed(sealed: Any) -> tuple[Any, tuple[Texts, ...]]:

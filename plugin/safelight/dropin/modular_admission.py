@@ -102,7 +102,7 @@ def admit(
     """Have several requests judged at a time, each with its input pictures; return the rulings in order.
 
     Raises:
-        CoolDown: If too many of the principal's requests were blocked. Then none is admitted.
+        CoolDown: If too many of the principal's requests were blocked before. Then none is admitted.
         ScreeningUnavailable: If a screen or the store failed. Then none is admitted.
     """
     reserved: list[Reservation] = []
@@ -110,8 +110,9 @@ def admit(
     try:
         for request in requests:
             reserved.append(guard.reserve(request))
+        together = [reservation.request_id for reservation in reserved]
         for reservation, own in zip(reserved, pictures, strict=True):
-            asked.append(guard.start(_judged(guard.guard, reservation, own)))
+            asked.append(guard.start(_judged(guard.guard, reservation, own, together)))
         wait(asked)
         return [_ruling(future) for future in asked]
     except BaseException:
@@ -150,10 +151,12 @@ def pictures_in(images: Any) -> tuple[list[Any], str]:
     raise GenerationFailed("the blocks left nothing in 'images' that can be looked at")
 
 
-async def _judged(guard: Guard, reservation: Reservation, pictures: Sequence[Image.Image]) -> Admission:
+async def _judged(
+    guard: Guard, reservation: Reservation, pictures: Sequence[Image.Image], together: Sequence[str]
+) -> Admission:
     if pictures:
         await guard.screen_inputs(reservation, [encode_raw(picture) for picture in pictures])
-    return await guard.rule(reservation)
+    return await guard.rule(reservation, together=together)
 
 
 def _ruling(future: Future[Admission]) -> Admission | ContentBlocked:

@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from ..policy import Policy
 from . import seals
 from .choices import Guidance, OnBlock, Screening
+from .pipeline_classes import check_class
 from .plain_run import calls_back
 from .previews import check_previews
 from .safety_guidance import check_guidance
@@ -40,12 +41,15 @@ def check_options(pipe: Any, cls: type[Any], options: Options, policy: Policy) -
     """Refuse options that a pipeline cannot carry out.
 
     Raises:
-        ConfigError: If one cannot, or the pipeline has no model that could be guarded.
+        ConfigError: If one cannot, or the pipeline has no model or no class that could be guarded.
     """
+    check_class(cls)
     if not seals.denoisers(pipe):
         raise ConfigError(f"protect: {cls.__name__} has neither a unet nor a transformer to guard")
     if options.guidance is not None:
-        check_guidance(pipe, cls, policy.guidance.text)
+        # It has the tokenizers read the concepts, which another guarded pipeline may be using.
+        with seals.lock_of(pipe):
+            check_guidance(pipe, cls, policy.guidance.text)
     if options.previews is not None:
         if not calls_back(pipe, cls):
             raise ConfigError(f"previews: {cls.__name__} calls nobody after its steps; leave them out")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,11 +14,13 @@ from ..encoding import Encoded, encode_raw
 from ..errors import GenerationFailed
 from ..policy import Decision, Reason
 from ..verdict import Stage
-
-OnBlock = Literal["black", "raise", "blur"]
+from .choices import OnBlock
 
 _CELLS = 8
 """A blurred picture is drawn from this many colours a side: its mood is left of it, and no thing."""
+
+_OURS = ("images", "nsfw_content_detected")
+"""The fields of an output that are filled anew."""
 
 Array = np.ndarray[Any, Any]
 
@@ -108,23 +110,44 @@ def blurred(image: Any) -> Any:
     return from_numpy(pixels).permute(2, 0, 1).to(image.device, image.dtype)
 
 
-def blank(size: tuple[int, int], output_type: str) -> Any:
+def made_like(pipe: Any, *, decoded: bool) -> tuple[Any, Any]:
+    """Return the dtype and the device of the tensors that a pipeline would return.
+
+    Args:
+        pipe: The pipeline.
+        decoded: Whether pictures (``pt``) are meant, and not latents.
+    """
+    from torch import float16, float32
+
+    from .seals import denoisers
+
+    vae: Any = getattr(pipe, "vae", None)
+    model = vae if decoded and vae is not None else denoisers(pipe)[0]
+    dtype = getattr(model, "dtype", float32)
+    if model is vae and dtype == float16 and hasattr(pipe, "upcast_vae") and vae.config.get("force_upcast"):
+        # SDXL's autoencoder overflows in half precision, so its pipelines decode in single.
+        dtype = float32
+    return dtype, getattr(pipe, "_execution_device", None)
+
+
+def blank(size: tuple[int, int], output_type: str, *, dtype: Any = None, device: Any = None) -> Any:
     """Return a black picture for a call in which none was made.
 
     Args:
         size: Height and width in pixels.
         output_type: ``pil``, ``np`` or ``pt``.
+        dtype: Of a tensor; arrays are always float32.
+        device: Of a tensor.
     """
-    array = np.zeros((*size, 3), dtype="float32")
     if output_type != "pt":
-        return array
-    from torch import from_numpy
+        return np.zeros((*size, 3), dtype="float32")
+    from torch import zeros
 
-    return from_numpy(array).permute(2, 0, 1)
+    return zeros(3, *size, dtype=dtype, device=device)
 
 
 def no_latents(pipe: Any, size: tuple[int, int], count: int) -> Any:
-    """Return latents of zeros for a call in which none were made, as large as the pipeline's would be.
+    """Return latents of zeros for a call in which none were made, such as the pipeline's would be.
 
     Args:
         pipe: The pipeline.
@@ -136,10 +159,11 @@ def no_latents(pipe: Any, size: tuple[int, int], count: int) -> Any:
     factor = int(getattr(pipe, "vae_scale_factor", 8))
     height, width = (side // factor for side in size)
     channels = int(getattr(getattr(getattr(pipe, "vae", None), "config", None), "latent_channels", 4))
-    if hasattr(pipe, "_pack_latents"):
-        # Flux reads latents in patches of 2 x 2.
-        return zeros(count, (height // 2) * (width // 2), channels * 4)
-    return zeros(count, channels, height, width)
+    # Flux reads latents in patches of 2 x 2.
+    packed = hasattr(pipe, "_pack_latents")
+    shape = ((height // 2) * (width // 2), channels * 4) if packed else (channels, height, width)
+    dtype, device = made_like(pipe, decoded=False)
+    return zeros(count, *shape, dtype=dtype, device=device)
 
 
 def spread_rows(made: Any, places: Sequence[int], admitted: Collection[int], *, each: int, count: int) -> Any:
@@ -175,13 +199,41 @@ def answer(
     images = [_delivered(item, blank, on_block, output_type) for item in ruled]
     # A picture that failed is as black as one that was blocked; only this tells them apart.
     flags = [not item.decision.allows and not item.decision.is_fault for item in ruled]
-    builtin = getattr(output, "nsfw_content_detected", None)
-    if builtin is not None and len(builtin) == len(made):
-        for own, place in zip(builtin, made, strict=True):
-            flags[place] = flags[place] or bool(own)
+    for own, place in zip(own_flags(output, len(made)), made, strict=True):
+        flags[place] = flags[place] or own
+    only_ours(output)
     output.images = _as_asked(images, output_type)
     output.nsfw_content_detected = flags
     output.decisions = tuple(item.decision for item in ruled)
+    return output
+
+
+def own_flags(output: Any, count: int) -> list[bool]:
+    """Return for each picture of an output whether the model's own checker flagged it; False where that is not told.
+
+    Args:
+        output: What the pipeline returned.
+        count: How many pictures it made.
+    """
+    flags: Any = getattr(output, "nsfw_content_detected", None)
+    # A checker of the caller's own may return an array or a tensor; some classes have one bool for all.
+    flags = flags.tolist() if hasattr(flags, "tolist") else flags
+    if not isinstance(flags, list | tuple) or len(flags) != count:
+        return [False] * count
+    return [bool(flag) for flag in flags]
+
+
+def only_ours(output: Any) -> Any:
+    """Empty all of an output but the pictures and their flags, and return it: what else it holds nobody looked at."""
+    if isinstance(output, dict):
+        # diffusers' outputs hold every value twice, and forget the second one of None.
+        kept = {name: output[name] for name in _OURS if name in output}
+        output.clear()
+        for name, value in kept.items():
+            output[name] = value
+    named = [field.name for field in fields(output)] if is_dataclass(output) else []
+    for name in {*named, *vars(output)} - set(_OURS):
+        setattr(output, name, None)
     return output
 
 
@@ -235,7 +287,8 @@ def _floats(image: Image.Image) -> Array:
 def _as_asked(images: list[Any], output_type: str) -> Any:
     if output_type == "pil":
         return [image if isinstance(image, Image.Image) else pil(image) for image in images]
-    if output_type == "np":
+    if isinstance(images[0], np.ndarray):
+        # Older pipelines give arrays where tensors were asked for.
         return np.stack(images)
     from torch import stack
 

@@ -18,7 +18,8 @@ def calls_back(pipe: Any, cls: type[Any]) -> bool:
 
 def can_be_stopped(pipe: Any, cls: type[Any]) -> bool:
     """Return whether there is a place between a pipeline's steps and its pixels where it can be made to wait."""
-    return calls_back(pipe, cls) or bool(seals.decoders(pipe))
+    # A class that does not tell how many steps there are does not tell which is the last.
+    return (calls_back(pipe, cls) and hasattr(cls, "num_timesteps")) or seals.asks_before_decoding(pipe)
 
 
 def is_diffusers_own(callback: Any) -> bool:
@@ -33,7 +34,8 @@ def is_diffusers_own(callback: Any) -> bool:
 
 def size_of(pipe: Any, cls: type[Any], call: Call) -> tuple[int, int]:
     """Return the height and width, in pixels, of the pictures that a call would give."""
-    factor = int(getattr(pipe, "vae_scale_factor", 8))
+    # Without an autoencoder, the model works on the pixels themselves.
+    factor = int(getattr(pipe, "vae_scale_factor", 8 if seals.decoders(pipe) else 1))
     given = [call.arguments.get(side) for side in ("height", "width")]
     picture = next((found for pictures in call.pictures for found in pictures.get("image", ())), None)
     # A U-Net's control picture sets the size; everywhere else, a class that asks for one has one of its own.
@@ -49,8 +51,11 @@ def size_of(pipe: Any, cls: type[Any], call: Call) -> tuple[int, int]:
     else:
         config = getattr(seals.denoisers(pipe)[0], "config", None)
         sample = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None) or 128
-        own = [int(sample) * factor] * 2
-    height, width = (int(asked or other) for asked, other in zip(given, own, strict=True))
+        own = [int(side) * factor for side in (sample if isinstance(sample, list | tuple) else [sample] * 2)]
+    processor = getattr(getattr(pipe, "image_processor", None), "config", None)
+    # Flux and others that read latents in patches make no more than whole patches.
+    multiple = int(getattr(processor, "vae_scale_factor", factor))
+    height, width = (int(asked or other) // multiple * multiple for asked, other in zip(given, own, strict=True))
     return height, width
 
 

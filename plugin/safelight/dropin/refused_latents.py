@@ -5,7 +5,7 @@ A base model and its refiner are asked with one prompt. It is one attempt, and w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..policy import Decision
@@ -21,24 +21,48 @@ def refused_places(arguments: Mapping[str, Any], count: int) -> Mapping[int, Dec
     """
     found: dict[int, Decision] = {}
     for value in arguments.values():
-        for sealed in _sealed(value):
-            found = {**_refused(sealed, count), **found}
+        refusals = _refusals(value)
+        if refusals:
+            found = {**_refused([_is_empty(row) for row in _rows(value)], refusals, count), **found}
     return found
 
 
-def _sealed(value: Any) -> Iterator[SealedTensor]:
-    for item in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(item, SealedTensor) and item.refusals:
-            yield item
+def _items(value: Any) -> Iterator[Any]:
+    """Yield what stands in a list and in the lists in it, in order."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _items(item)
+    else:
+        yield value
 
 
-def _refused(sealed: SealedTensor, count: int) -> dict[int, Decision]:
+def _refusals(value: Any) -> list[Decision]:
+    found: list[Decision] = []
+    for item in _items(value):
+        if isinstance(item, SealedTensor):
+            found += [refusal for refusal in item.refusals if refusal not in found]
+    return found
+
+
+def _rows(value: Any) -> list[Any]:
+    """Return each picture's latents in the order in which a pipeline puts them together."""
+    if not isinstance(value, list | tuple):
+        # Packed latents have three dimensions, and so has one picture: its channels are all refused, or none is.
+        return list(value)
+    # In a list one picture has three, and batches have four.
+    return [row for item in _items(value) for row in (item if getattr(item, "ndim", 0) > 3 else [item])]
+
+
+def _is_empty(row: Any) -> bool:
     # A model's own latents are never all zero.
-    empty = [not bool(row.any()) for row in unseal(sealed)]
+    return isinstance(row, SealedTensor) and bool(row.refusals) and not bool(unseal(row).any())
+
+
+def _refused(empty: Sequence[bool], refusals: Sequence[Decision], count: int) -> dict[int, Decision]:
     # One row is for every prompt; of more, each prompt has as many as the others.
-    rows = empty * count if len(empty) == 1 else empty
+    rows = list(empty) * count if len(empty) == 1 else empty
     each = max(1, len(rows) // count)
     refused = [place for place in range(count) if all(rows[place * each : (place + 1) * each] or [False])]
     # Where rows were taken out on the way, it is not known which ruling was whose.
-    known = sealed.refusals if len(sealed.refusals) == len(refused) else sealed.refusals[:1] * len(refused)
+    known = refusals if len(refusals) == len(refused) else [refusals[0]] * len(refused)
     return dict(zip(refused, known, strict=True))

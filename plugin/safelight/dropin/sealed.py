@@ -23,8 +23,11 @@ _PASSING = frozenset(
     "_to_copy clone detach alias lift_fresh"
     # Which part of it, and how it is put together with others.
     " select slice narrow index index_select unsqueeze squeeze view _unsafe_view reshape _reshape_alias permute"
-    " transpose t expand repeat repeat_interleave split split_with_sizes chunk unbind cat stack".split()
+    " transpose t expand repeat split split_with_sizes chunk unbind cat stack".split()
 )
+
+_PICKING = frozenset({"index", "index_select"})
+"""Those of them that are told by another tensor which part is meant."""
 
 
 class SealedTensor(torch.Tensor):
@@ -63,10 +66,8 @@ class SealedTensor(torch.Tensor):
         cls, func: Any, types: Iterable[type[Any]], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Carry out what moves or cuts a tensor, on the hidden one; the result is sealed again. All else is refused."""
-        if func.overloadpacket.__name__ not in _PASSING:
-            _refuse()
         named = dict(kwargs or {})
-        given = [value for value in tree_leaves((args, named)) if isinstance(value, SealedTensor)]
+        given = _given(func, [value for value in tree_leaves((args, named)) if isinstance(value, torch.Tensor)])
         origins = _each_once(value.origins for value in given)
         refusals = _each_once(value.refusals for value in given)
         args, named = tree_map_only(SealedTensor, unseal, (tuple(args), named))
@@ -85,6 +86,11 @@ class SealedTensor(torch.Tensor):
 
     # Torch's own would fail too, in words about storage.
     numpy = tolist = __array__ = __dlpack__ = _numbers
+    # There is no memory behind these. They never ask, and some end the process.
+    storage = untyped_storage = _typed_storage = data_ptr = const_data_ptr = set_ = resize_ = resize_as_ = _numbers
+    share_memory_ = is_shared = pin_memory = apply_ = map_ = map2_ = module_load = _numbers
+    __cuda_array_interface__ = property(_numbers)
+    data = property(lambda self: self.detach(), _numbers)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SealedTensor:
         """Return a copy that is sealed as well."""
@@ -96,11 +102,29 @@ def unseal(tensor: SealedTensor) -> torch.Tensor:
     return tensor._hidden
 
 
+def _given(func: Any, tensors: Sequence[torch.Tensor]) -> list[SealedTensor]:
+    """Return the sealed tensors that an operation works on; raise if it may not be carried out on them."""
+    name = func.overloadpacket.__name__
+    # A plain tensor that is written to (``out=``) would be a way out.
+    if name not in _PASSING or func._schema.is_mutable:
+        _refuse()
+    if name in _PICKING:
+        # What is picked from is sealed, and what is picked is not: how much it is would tell the numbers.
+        tensors, places = tensors[:1], tensors[1:]
+        if any(isinstance(place, SealedTensor) or place.is_floating_point() for place in places):
+            _refuse()
+    given = [tensor for tensor in tensors if isinstance(tensor, SealedTensor)]
+    if len(given) < len(tensors):
+        # Numbers of the caller's own would leave as sealed as a pipeline's.
+        _refuse()
+    return given
+
+
 def _refuse() -> None:
     raise UnjudgedChannel(
         "latents",
         "made by a guarded pipeline and not looked at; they can only be handed to another guarded "
-        "pipeline; to read them in a step callback use protect(pipe, allow={'callbacks'})",
+        "pipeline; to read them in a step callback use allow={'callbacks'} in safelight.protect()",
     )
 
 

@@ -6,16 +6,16 @@ the same hooks let the judge have its say before a step is spent and before a la
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import torch
 
 from ..errors import UnscreenedPipeline
+from .locks import held, layers_of, parts_with_state
 
 DENOISERS = (
     "unet",
@@ -47,20 +47,41 @@ class Run(Protocol):
         ...
 
 
-_running: ContextVar[tuple[Run, tuple[Any, ...]] | None] = ContextVar("safelight_running", default=None)
-_locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-_making = threading.Lock()
+@dataclass(slots=True)
+class _Inside:
+    """A guarded call at work.
+
+    Args:
+        run: What it does.
+        models: The models that it may run. It is emptied when the call ends: what was started inside may outlive it.
+    """
+
+    run: Run
+    models: list[Any]
+
+    def may_run(self, module: Any) -> bool:
+        if any(module is own for own in self.models):
+            return True
+        # A sealed model that was wrapped since: the wrapper is the pipeline's, and this one is a part of it.
+        if any(module is part for own in self.models for part in own.modules()):
+            self.models.append(module)
+            return True
+        return False
+
+
+_running: ContextVar[_Inside | None] = ContextVar("safelight_running", default=None)
 
 
 def seal(pipe: Any) -> None:
-    """Seal the models that a pipeline has now. A second time does no harm."""
+    """Seal the models that a pipeline has now, and those inside of wrappers. A second time does no harm."""
     for model in denoisers(pipe):
-        _hook(model, only_inside)
-        inner = getattr(model, "_orig_mod", None)
-        if inner is not None:
-            # A compiled model wraps this one, and its graph has no place for a hook that asks who is calling.
-            _unhook(inner, only_inside)
-            _hook(inner, only_inside_graphs)
+        compiled = False
+        for layer in layers_of(model):
+            if compiled:
+                # The graph of the compiled model around this one has no place for a hook that asks who is calling.
+                _unhook(layer, only_inside)
+            _hook(layer, only_inside_graphs if compiled else only_inside)
+            compiled = compiled or "_orig_mod" in layer._modules
     for decoder in decoders(pipe):
         _hook(decoder, only_when_allowed)
 
@@ -78,24 +99,43 @@ def decoders(pipe: Any) -> list[Any]:
     return [decoder for decoder in found if isinstance(decoder, torch.nn.Module)]
 
 
-def lock_of(pipe: Any) -> Any:
-    """Return the lock of a pipeline's model, the same for every pipeline that shares it.
+def asks_before_decoding(pipe: Any) -> bool:
+    """Return whether a hook is sure to run before latents become pixels: no compiled code goes round it."""
+    encoders = [getattr(pipe, name, None) for name in AUTOENCODERS]
+    return bool(decoders(pipe)) and not any(_decodes_compiled(encoder) for encoder in encoders if encoder is not None)
 
-    Neither a scheduler, which counts steps, nor an offloaded model takes two threads at a time.
+
+def _decodes_compiled(encoder: Any) -> bool:
+    encoder = getattr(encoder, "_orig_mod", encoder)
+    decoder = getattr(encoder, "decoder", None)
+    own = [name for name, value in vars(encoder).items() if "decode" in name and callable(value)]
+    compiled = [getattr(part, "_compiled_call_impl", None) for part in (encoder, decoder)]
+    return bool(own) or compiled != [None, None] or hasattr(decoder, "_orig_mod")
+
+
+def lock_of(pipe: Any, *, vain: Callable[[], bool] = lambda: False) -> AbstractContextManager[bool]:
+    """Return a context manager in which no other thread's guarded call uses a part that this pipeline would.
+
+    Outside a guarded call it waits until they are free, or until that is ``vain``: it then says that it holds nothing.
+    Inside of one it does not wait.
+
+    Raises:
+        GenerationFailed: On entry, inside another guarded call, if a part is in use in another thread.
     """
-    model = denoisers(pipe)[0]
-    with _making:
-        return _locks.setdefault(getattr(model, "_orig_mod", model), threading.RLock())
+    inside = _running.get()
+    return held(parts_with_state(pipe), wait=inside is None or not inside.models, vain=vain)
 
 
 @contextmanager
 def running(pipe: Any, run: Run) -> Iterator[None]:
     """Let a pipeline's models run, in this thread, until the block ends."""
-    token = _running.set((run, (*denoisers(pipe), *decoders(pipe))))
+    inside = _Inside(run, [*denoisers(pipe), *decoders(pipe)])
+    token = _running.set(inside)
     try:
         yield
     finally:
         _running.reset(token)
+        inside.models.clear()
 
 
 # Dynamo cannot trace who is calling; outside its graph the question is asked at every call.
@@ -118,12 +158,12 @@ def only_when_allowed(module: Any, args: Any) -> None:
 
 
 def _run_of(module: Any) -> Run:
-    found = _running.get()
-    if found is None or not any(module is own or module is getattr(own, "_orig_mod", None) for own in found[1]):
+    inside = _running.get()
+    if inside is None or not inside.may_run(module):
         raise UnscreenedPipeline(
             "this model belongs to a guarded pipeline; call safelight.protect() on the pipeline made from it"
         )
-    return found[0]
+    return inside.run
 
 
 def _hook(module: Any, hook: Any) -> None:

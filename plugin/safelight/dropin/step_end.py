@@ -85,7 +85,7 @@ def hand_sealed(asked: Mapping[str, Any], ask: Ask, origins: Sequence[Texts]) ->
             raise UnjudgedChannel(
                 "callback_on_step_end",
                 f"returned another {name!r} than it was handed, which nobody can judge; return it unchanged, or use "
-                "protect(pipe, allow={'callbacks'})",
+                "allow={'callbacks'} in safelight.protect()",
             )
     return {}
 

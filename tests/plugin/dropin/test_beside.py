@@ -268,7 +268,12 @@ def test_a_stopped_call_frees_the_models_hooks_and_the_next_call_works(pipe: Any
     plain = pipe("a cup", generator=seeded(), **SIZE).images[0]
     freed: list[int] = []
     own = pipe.maybe_free_model_hooks
-    pipe.maybe_free_model_hooks = lambda: (freed.append(1), own())
+
+    def free() -> None:
+        freed.append(1)
+        own()
+
+    pipe.maybe_free_model_hooks = free
     judge = LateJudge()
     safelight.protect(pipe, make_guard(prompt_screens=[judge]))
     Watched(pipe, judge, go_at=2)
@@ -276,6 +281,26 @@ def test_a_stopped_call_frees_the_models_hooks_and_the_next_call_works(pipe: Any
     assert freed == [1]
     assert same(pipe("a cup", generator=seeded(), **SIZE).images[0], plain)
     assert freed == [1, 1]
+
+
+def test_a_blocked_call_does_not_wait_for_its_turn(pipe: Any) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(*args: Any) -> dict[str, Any]:
+        entered.set()
+        assert leave.wait(30)
+        return {}
+
+    safelight.protect(pipe, make_guard())
+    other = threading.Thread(target=pipe, args=("a cup",), kwargs={**SIZE, "callback_on_step_end": hold})
+    other.start()
+    assert entered.wait(30)
+    # The other call holds the model until this one has its answer.
+    assert pipe(SENTINEL, **SIZE).nsfw_content_detected == [True]
+    assert other.is_alive()
+    leave.set()
+    other.join(30)
+    assert pipe("a cup", **SIZE).nsfw_content_detected == [False]
 
 
 def test_a_caller_that_interrupts_waits_for_the_judge_all_the_same(pipe: Any) -> None:

@@ -76,6 +76,16 @@ def test_texts_of_other_calls_use_no_token_of_this_one(pipe: Any, folder: Path) 
     assert carried(pipe, {"prompt": "tea", "image.prompt": "a <shard>"}) == ()
 
 
+def test_looking_for_tokens_does_not_disturb_a_call_in_another_thread(pipe: Any, folder: Path) -> None:
+    pipe.load_textual_inversion(str(folder / WORD))
+    backend = pipe.tokenizer.backend_tokenizer
+    # What a call sets before it reads its prompt.
+    backend.enable_truncation(3)
+    backend.enable_padding(length=9)
+    assert [adapter.name for adapter in carried(pipe, {"prompt": "one two three four <shard>"})] == ["<shard>"]
+    assert (backend.truncation["max_length"], backend.padding["length"]) == (3, 9)
+
+
 @pytest.mark.parametrize("listed", [CUP, "the digest"])
 def test_what_is_on_the_list_passes(pipe: Any, folder: Path, listed: str) -> None:
     pipe.load_lora_weights(str(folder), weight_name=CUP)

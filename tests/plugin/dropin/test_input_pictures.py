@@ -260,6 +260,15 @@ def test_an_adapters_picture_must_be_one_that_its_reader_sees_as_everybody_does(
     assert read([[Image.new("RGB", (8, 8), MARKER)]], "ip_adapter_image").items[0][0].getpixel((0, 0)) == MARKER
 
 
+def test_where_a_pipeline_reads_numbers_in_its_own_way_only_masks_and_what_is_numbers_always_may_be_given_so() -> None:
+    for value in (np.zeros((8, 8, 3)), torch.zeros(1, 3, 8, 8), SealedTensor(torch.zeros(1, 4, 8, 8))):
+        with pytest.raises(InvalidRequest, match="image: must be a PIL picture"):
+            read(value, by_pipeline_alone=True, latents=True)
+    assert len(read(torch.zeros(2, 3, 8, 8), "hint", by_pipeline_alone=True).items) == 2
+    assert len(read(np.zeros((8, 8)), "mask_image", by_pipeline_alone=True).items) == 1
+    assert len(read([Image.new("RGB", (8, 8))], by_pipeline_alone=True).items) == 1
+
+
 @pytest.mark.parametrize("shape", [(1, 4, 8, 8), (2, 16, 8, 8), (1, 9, 8, 8), (4, 8, 8), (1, 8, 8, 8)])
 def test_a_tensor_with_other_channels_is_latents_and_refused_unless_they_are_let_in(shape: tuple[int, ...]) -> None:
     latents = torch.ones(shape)

@@ -1,18 +1,37 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOutput
+from diffusers.utils import BaseOutput
 
-from safelight.dropin.outputs import Ruled, answer, as_tuple, blurred, encoded, finite
+import safelight
+from fakes import SENTINEL, MarkerScreen, make_guard
+from safelight.dropin.outputs import (
+    Ruled,
+    answer,
+    as_tuple,
+    blank,
+    blurred,
+    encoded,
+    finite,
+    made_like,
+    no_latents,
+    only_ours,
+    own_flags,
+)
+from safelight.dropin.sealed import SealedTensor
 from safelight.errors import GenerationFailed
 from safelight.policy import Action, Decision, Reason
-from safelight.verdict import Stage
+from safelight.verdict import Stage, Verdict
+from tiny_pipelines import BUILDERS, flux, inputs, sdxl
 
 BLOCKED = Decision(
     id="dec_1",
@@ -106,3 +125,137 @@ def test_an_array_is_proven_by_its_numbers_and_not_by_what_they_round_to() -> No
 def test_a_picture_with_an_alpha_channel_is_none() -> None:
     with pytest.raises(GenerationFailed, match="neither grey nor RGB"):
         finite([np.zeros((8, 8, 4))])
+
+
+@dataclass
+class ShowingPipelineOutput(BaseOutput):  # type: ignore[misc]
+    """The output of a custom pipeline that shows more than its pictures."""
+
+    images: Any
+    previews: Any = None
+    nsfw_content_detected: Any = None
+
+
+class ShowingPipeline(StableDiffusionXLPipeline):  # type: ignore[misc]
+    flags: Any = None
+
+    def __call__(self, prompt: str, num_inference_steps: int = 2, output_type: str = "pil", **more: Any) -> Any:
+        """Return every picture twice, and flags of some form."""
+        size = {"height": 64, "width": 64, "num_inference_steps": num_inference_steps}
+        images = super().__call__(prompt, output_type=output_type, **size).images
+        return ShowingPipelineOutput(images, previews=list(images), nsfw_content_detected=self.flags)
+
+
+def showing(**screens: Any) -> Any:
+    pipe = ShowingPipeline(**sdxl().components, add_watermarker=False)
+    pipe.set_progress_bar_config(disable=True)
+    return safelight.protect(pipe, make_guard(**screens))
+
+
+class Strict(MarkerScreen):
+    async def screen_images(self, images: Any, request: Any, history: Any) -> Any:
+        return [Verdict(self.name, Stage.IMAGE, {"sentinel": 1.0}) for _ in images]
+
+
+def test_nothing_leaves_in_another_field_of_the_output() -> None:
+    secret = picture()
+    output = ShowingPipelineOutput([secret], previews=[secret], nsfw_content_detected=[False])
+    output.latents = secret
+    filled = answer(output, [Ruled(BLOCKED, secret)], [0], blank=None, output_type="np", on_block="black")
+    assert filled is output
+    assert list(output.keys()) == ["images", "nsfw_content_detected"]
+    assert output["images"] is output.images
+    assert output["nsfw_content_detected"] == output.nsfw_content_detected == [True]
+    assert (output.previews, output.latents) == (None, None)
+    assert not any(secret is value for value in output.to_tuple())
+    assert as_tuple(output) == (output.images, None, [True])
+
+
+def test_what_is_no_dataclass_is_emptied_as_well() -> None:
+    assert vars(only_ours(SimpleNamespace(images=1, previews=2))) == {"images": 1, "previews": None}
+    assert only_ours(StableDiffusionXLPipelineOutput(images=[1])).to_tuple() == ([1],)
+
+
+def test_a_custom_pipelines_other_field_does_not_leave_a_guarded_call() -> None:
+    pipe = showing(image_screens=[Strict()])
+    output = pipe("a boat")
+    assert np.asarray(output.images[0]).max() == 0
+    assert output.previews is None
+    assert "previews" not in output
+    images, previews, flags = pipe("a boat", return_dict=False)
+    assert np.asarray(images[0]).max() == 0
+    assert (previews, flags) == (None, [True])
+    output = pipe("a boat", output_type="latent")
+    assert isinstance(output.images, SealedTensor)
+    assert output.previews is None
+    assert "previews" not in output
+    assert pipe("a boat", output_type="latent", return_dict=False)[1:] == (None, [False])
+
+
+@pytest.mark.parametrize("output_type", ["pt", "latent"])
+def test_a_blocked_prompts_black_picture_is_of_the_pipelines_own_dtype(output_type: str) -> None:
+    pipe = sdxl()
+    pipe.to(dtype=torch.bfloat16)
+    safelight.protect(pipe, make_guard(), screening="before")
+    assert pipe(**inputs("sdxl", prompt=SENTINEL), output_type=output_type).images.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("flags", [True, [True], torch.tensor([True])])
+def test_a_custom_pipelines_flags_may_have_any_form(flags: Any) -> None:
+    pipe = showing()
+    pipe.flags = flags
+    assert pipe("a boat").nsfw_content_detected == [flags is not True]
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ([True, False], [True, False]),
+        (np.array([True, False]), [True, False]),
+        (torch.tensor([False, True]), [False, True]),
+        (None, [False, False]),
+        (True, [False, False]),
+        (torch.tensor(True), [False, False]),
+        ([True], [False, False]),
+    ],
+)
+def test_a_models_own_flags_are_read_where_there_is_one_a_picture(flags: Any, found: list[bool]) -> None:
+    output = ShowingPipelineOutput([picture()] * 2, nsfw_content_detected=flags)
+    assert own_flags(output, 2) == found
+    ruled = [Ruled(ALLOWED, picture())] * 2
+    answer(output, ruled, [0, 1], blank=None, output_type="np", on_block="black")
+    assert output.nsfw_content_detected == found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3", "flux"])
+def test_what_was_never_made_is_of_the_kind_that_the_pipeline_makes(name: str, dtype: torch.dtype) -> None:
+    pipe = BUILDERS[name]()
+    pipe.to(dtype=dtype)
+    made = pipe(**inputs(name), output_type="latent").images
+    latents = no_latents(pipe, (64, 64), 1)
+    assert (latents.shape, latents.dtype, latents.device) == (made.shape, made.dtype, made.device)
+    made = pipe(**inputs(name), output_type="pt").images
+    own, device = made_like(pipe, decoded=True)
+    shown = blank((64, 64), "pt", dtype=own, device=device)
+    assert (shown[None].shape, shown.dtype, shown.device) == (made.shape, made.dtype, made.device)
+
+
+@pytest.mark.filterwarnings("ignore:.*upcast_vae:FutureWarning")
+def test_an_autoencoder_that_overflows_in_half_precision_makes_pictures_in_single() -> None:
+    pipe = sdxl()
+    pipe.vae.register_to_config(force_upcast=True)
+    pipe.to(dtype=torch.float16)
+    assert made_like(pipe, decoded=True)[0] == pipe(**inputs("sdxl"), output_type="pt").images.dtype == torch.float32
+    assert made_like(pipe, decoded=False)[0] == torch.float16
+
+
+@pytest.mark.parametrize("height", [64, 72, 88])
+@pytest.mark.parametrize("output_type", ["pil", "latent"])
+def test_a_picture_that_was_never_made_is_as_large_as_the_pipeline_rounds_it(height: int, output_type: str) -> None:
+    asked = inputs("flux") | {"height": height, "output_type": output_type}
+    pipe = flux()
+    made = pipe(**asked).images[0]
+    safelight.protect(pipe, make_guard(), screening="before")
+    never = pipe(**asked | {"prompt": SENTINEL}).images[0]
+    assert (never.size if output_type == "pil" else never.shape) == (made.size if output_type == "pil" else made.shape)

@@ -35,6 +35,12 @@ MOVES: dict[str, Callable[[torch.Tensor], Any]] = {
     "chunk": lambda t: t.chunk(2)[1],
     "first of a loop": lambda t: list(t)[1],
     "deepcopy": copy.deepcopy,
+    "picked by numbers": lambda t: t[torch.tensor([1, 0])],
+    "picked by a mask": lambda t: t[torch.tensor([False, True])],
+    "selected": lambda t: torch.index_select(t, 1, torch.tensor([2])),
+    "repeated": lambda t: t.repeat_interleave(2, dim=0),
+    "repeated differently": lambda t: t.repeat_interleave(torch.tensor([1, 2]), dim=0),
+    "data": lambda t: t.data,
 }
 
 
@@ -61,8 +67,30 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
     "resized": lambda t: torch.nn.functional.interpolate(t, size=2),
     "through a layer": torch.nn.Linear(4, 4),
     "pickle": pickle.dumps,
-    "dlpack": torch.from_dlpack,
+    "dlpack": lambda t: torch.utils.dlpack.from_dlpack(t),
     "quantiles": lambda t: t.quantile(0.5),
+    "joined into another": lambda t: torch.cat([t], out=torch.zeros(2, 3, 4)),
+    "stacked into another": lambda t: torch.stack([t], out=torch.zeros(1, 2, 3, 4)),
+    "selected into another": lambda t: torch.index_select(t, 0, torch.tensor([0]), out=torch.zeros(1, 3, 4)),
+    "cloned into another": lambda t: torch.ops.aten.clone.out(t, out=torch.zeros(2, 3, 4)),
+    "set into another": lambda t: torch.zeros(2, 3, 4).__setitem__(0, t[0]),
+    "set into it": lambda t: t.__setitem__(0, torch.zeros(3, 4)),
+    "counted by a mask of it": lambda t: t[t.bool()],
+    "counted by how often it repeats": lambda t: torch.repeat_interleave(t.long().flatten()),
+    "looked up": lambda t: torch.arange(99)[t.long()],
+    "shared with a process": lambda t: t.share_memory_(),
+    "asked whether it is shared": lambda t: t.is_shared(),
+    "pinned": lambda t: t.pin_memory(),
+    "memory": lambda t: t.untyped_storage(),
+    "typed memory": lambda t: t.storage(),
+    "address": lambda t: t.data_ptr(),
+    "memory of another": lambda t: t.set_(torch.zeros(2, 3, 4)),
+    "grown": lambda t: t.resize_(3, 3, 4),
+    "grown like another": lambda t: t.resize_as_(torch.zeros(3, 3, 4)),
+    "called for each number": lambda t: t.apply_(float),
+    "called for each two": lambda t: t.map_(torch.zeros(2, 3, 4), max),
+    "seen by CuPy": lambda t: t.__cuda_array_interface__,
+    "data exchanged": lambda t: setattr(t, "data", torch.zeros(2, 3, 4)),
 }
 
 
@@ -80,3 +108,18 @@ def test_it_says_what_it_is_and_not_what_it_holds() -> None:
 def test_what_is_put_together_knows_all_that_it_was_made_from_once() -> None:
     other = SealedTensor(NUMBERS, [{"prompt": "a boat"}, TEXTS])
     assert torch.cat([sealed(), other])[0].origins == (TEXTS, {"prompt": "a boat"})  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("own", [torch.zeros(2, 3, 4), torch.zeros(2, 3, 4, dtype=torch.int64)])
+def test_a_callers_own_numbers_are_not_sealed_by_being_joined_to_none_of_a_pipelines(own: torch.Tensor) -> None:
+    with pytest.raises(UnjudgedChannel, match="another guarded pipeline"):
+        torch.cat([sealed()[:0], own])
+    with pytest.raises(UnjudgedChannel, match="another guarded pipeline"):
+        torch.stack([own, sealed()])
+
+
+def test_what_is_refused_leaves_the_other_tensor_as_it_was() -> None:
+    other = torch.zeros(2, 3, 4)
+    with pytest.raises(UnjudgedChannel):
+        torch.cat([sealed()], out=other)
+    assert not other.any()
