@@ -11,10 +11,9 @@ import logging
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
@@ -33,6 +32,7 @@ from .errors import (
     ScreeningUnavailable,
 )
 from .generators import Generator, Progress
+from .guard_settings import GuardSettings, Observer
 from .policy import Action, Decision, Policy, Reason
 from .request import MAX_PICTURES, GenerationRequest, History, Principal, Turn
 from .screens import ImageScreen, PromptScreen
@@ -43,39 +43,13 @@ from .verdict import Outcome, Stage, Verdict
 if TYPE_CHECKING:
     from .enforcement import Enforcement
 
+__all__ = ["Clock", "Encoder", "Guard", "GuardSettings", "Observer"]
+
 logger = logging.getLogger("safelight")
 
 Encoder = Callable[[Image.Image], Encoded]
 Clock = Callable[[], datetime]
 _T = TypeVar("_T")
-
-
-class Observer(Protocol):
-    """Is told what a guard does, to count it. It must not raise, and must not take long."""
-
-    def observe(self, event: Decision | CoolDown) -> None:
-        """Take note of a recorded decision, or of a request that was turned away unjudged."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class GuardSettings:
-    """Limits of a guard.
-
-    Args:
-        history_turns: How many of a person's past turns the screens are shown. The LLM judge shows its model 20 of
-            them; the rest are there so that re-rolls of one prompt, which it leaves out, push nothing out.
-        screen_deadline_s: Seconds after which a screen that has not answered counts as timed out. Judges have
-            shorter deadlines of their own; this one is for everything that hangs.
-        alert_contact: Who is named in the log when the gravest category is met. Empty: nobody was configured.
-        verdict_cache_s: Seconds for which an LLM judge's verdict is used again for exactly the same question; 0 for
-            never.
-    """
-
-    history_turns: int = 30
-    screen_deadline_s: float = 60.0
-    alert_contact: str = ""
-    verdict_cache_s: float = 300.0
 
 
 class Guard:
