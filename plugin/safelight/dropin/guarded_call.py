@@ -161,7 +161,7 @@ class _GuardedCall:
             # Of a call that ends here nobody needs to know the rest.
             for looked in inputs.values():
                 looked.cancel()
-        if self._options.screening == "before" or not (can_be_stopped(self._pipe, self._cls)):
+        if self._options.screening == "before" or not can_be_stopped(self._pipe, self._cls):
             # Where nothing can be stopped between the steps and the pixels, the judges go first.
             self._settle()
 

@@ -30,7 +30,7 @@ SIZE: dict[str, Any] = {"height": 64, "width": 64, "num_inference_steps": STEPS}
 
 
 class LateJudge:
-    """A judge that answers once it is told to, by the sentinel; it notes what had happened when it answered."""
+    """A judge that answers once it is told to, and counts how often it was asked."""
 
     name = "late"
 
