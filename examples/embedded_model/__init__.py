@@ -1,0 +1,1 @@
+"""How the embedded model was made: its pictures, its captions, its training and its figures."""
