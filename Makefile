@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # Tests never ask a hub for weights; a library that tries fails at once instead of hanging.
-test check: export HF_HUB_OFFLINE := 1
+test test-at-length check: export HF_HUB_OFFLINE := 1
 # What is not wanted on a loaded machine: threads that spin while they wait.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test check wheel clean
+.PHONY: setup demo test test-at-length check wheel clean
 
 setup: $(READY)
 
@@ -22,12 +22,17 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all]' --group dev
 	touch $(READY)
 
+# SAFELIGHT_CONFIG=harmless make demo: under a policy that forbids teapots, so that everything can be tried on them.
 demo: setup
 	$(BIN)/safelight demo
 
 # Two at a time, a file to one of them: many tests wait for servers and databases, and a module shares its own.
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# With everything that a usual run draws only a part of; see tests/how_many.py.
+test-at-length: export TESTS_AT_LENGTH := 1
+test-at-length: test
 
 check: setup
 	$(BIN)/ruff check .

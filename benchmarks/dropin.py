@@ -18,8 +18,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -43,9 +45,11 @@ from dropin_rows import (
     spread,
 )
 
+# The untrained model is that of the tests.
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import safelight
 from safelight.dropin.previews import Previews
-from safelight.generators.tiny_sdxl import build
+from tiny_sdxl import build
 
 PARTS = ("overhead", "allow", "block", "small")
 SDXL_MS = 1471

@@ -18,10 +18,12 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -45,10 +47,12 @@ from dropin_rows import (
     spread,
 )
 
+# The untrained model is that of the tests.
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import safelight
 from safelight.dropin.beside import Beside
 from safelight.dropin.previews import Previews
-from safelight.generators.tiny_sdxl import build
+from tiny_sdxl import build
 
 STOPPED_CALLS = 20
 SHARES = (0.25, 0.5, 0.9)

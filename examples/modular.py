@@ -1,9 +1,9 @@
 """Guard a modular diffusers pipeline with two blocks: the first judges what goes in, the last what comes out.
 
-    python examples/modular.py "a lighthouse in the fog" "a red teapot" --out pictures
+    python examples/modular.py "a blue boat on the sea" "a red teapot" --out pictures
 
-It draws with the embedded sample model, so that nothing is downloaded and the pictures are noise. Every prompt is its
-own; where one is blocked, its picture is black and the others are as they would have been.
+It draws with the embedded sample model, so that nothing is downloaded and the pictures are of 64 x 64 pixels. Every
+prompt is its own; where one is blocked, its picture is black and the others are as they would have been.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from diffusers import StableDiffusionXLAutoBlocks
 
 from safelight.config import build_guard, read_settings
-from safelight.generators.tiny_sdxl import build
+from safelight.generators.embedded import STEPS, load
 from safelight.guard import Guard
 from safelight.modular import ImageGuardBlock, PromptGuardBlock
 from safelight.store import open_store
@@ -41,10 +41,10 @@ def draw(prompts: list[str], guard: Guard, folder: Path) -> None:
     blocks.sub_blocks.insert("prompt_guard", PromptGuardBlock(guard), 0)
     blocks.sub_blocks.insert("image_guard", ImageGuardBlock(), len(blocks.sub_blocks))
     pipe = blocks.init_pipeline()
-    parts = build().components
+    parts = load().components
     pipe.update_components(**{name: parts[name] for name in pipe.component_names if parts.get(name) is not None})
 
-    state = pipe(prompt=prompts, width=256, height=256, num_inference_steps=4)
+    state = pipe(prompt=prompts, width=64, height=64, num_inference_steps=STEPS)
     folder.mkdir(parents=True, exist_ok=True)
     for place, (picture, decision) in enumerate(zip(state.get("images"), state.get("decisions"), strict=True)):
         picture.save(folder / f"{place}.png")

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     """Read the arguments, serve the page, ask, and save the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the PNG to write")
-    parser.add_argument("--prompt", default="a lighthouse in the fog")
+    parser.add_argument("--prompt", default="a red teapot on a table")
     parser.add_argument("--config", help="the configuration; by default safelight.toml if it is there")
     parser.add_argument("--width", type=int, default=1280, help="of the window, in pixels")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser's executable")
@@ -70,7 +70,7 @@ def photograph(url: str, args: argparse.Namespace) -> None:
         shown = page.screenshot(full_page=True)
         browser.close()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    # The sample model's noise hardly compresses, and nobody counts its colours.
+    # A third of the size, and nobody counts its colours.
     Image.open(io.BytesIO(shown)).convert("RGB").quantize(160).save(args.out, optimize=True)
 
 

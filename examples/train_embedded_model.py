@@ -5,7 +5,8 @@
 
 It can be stopped at any time and goes on where it was when it is started again. On one core it takes about three hours,
 on two about two, on a GPU minutes. The finished pipeline and its card go into the package's folder; the digests that it
-prints go into ``safelight/generators/embedded.py``.
+prints go into ``safelight/generators/embedded_files.py``. The screen ``teapots`` learns from its drawings, so it is
+trained anew after it: ``python -m embedded_model.train_classifiers --again`` in ``examples``.
 """
 
 from __future__ import annotations
@@ -20,17 +21,22 @@ import torch
 from embedded_model import workers
 from embedded_model.card import Figures, card
 from embedded_model.evaluate import asked, drawn, hits, seconds_a_picture, sheet
-from embedded_model.export import digests, export, megabytes, pipeline
+from embedded_model.export import export, megabytes, pipeline
 from embedded_model.train_autoencoder import STEPS as AUTOENCODER_STEPS
 from embedded_model.train_autoencoder import rendered, signal_to_noise, train_autoencoder
 from embedded_model.train_classifiers import judge
 from embedded_model.train_denoiser import PICTURES, train_denoiser
 from embedded_model.train_denoiser import STEPS as DENOISER_STEPS
-from embedded_model.vocabulary import tokenizer
+from embedded_model.vocabulary import kept_tokenizer
 from tqdm import tqdm
+
+from safelight.generators.embedded_files import as_source, sha256_by_name
 
 ROOT = Path(__file__).parents[1]
 SHEET_SEED = 64
+ROW = (0, 7, 20, 21, 23, 44, 47, 60)
+"""Places in the sheet of those that the README shows."""
+
 FIGURES_SEED = 1_000_000
 """Pictures of the figures have other seeds than those of the sheet."""
 
@@ -41,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     workers.join()
     options.work.mkdir(parents=True, exist_ok=True)
-    words = tokenizer(options.seed)
+    words = kept_tokenizer(options.work, options.seed)
     common = {"device": options.device, "seed": options.seed}
     with _Bar("autoencoder") as bar:
         autoencoder = train_autoencoder(options.work, steps=options.autoencoder_steps, show=bar.show, **common)
@@ -76,6 +82,8 @@ def measure(options: argparse.Namespace, decibels: float) -> None:
     pictures = list(drawn(pipe, [one.prompt for one in wanted], seed=SHEET_SEED))
     options.sheets.mkdir(parents=True, exist_ok=True)
     sheet(pictures, [one.prompt for one in wanted]).save(options.sheets / "embedded_model.png", optimize=True)
+    row = [pictures[i] for i in ROW]
+    sheet(row, [wanted[i].prompt for i in ROW]).save(options.sheets / "embedded_row.png", optimize=True)
     # For somebody who does not know what was asked for.
     sheet(pictures, None).save(options.work / "sheet_without_prompts.png")
     (options.work / "sheet_prompts.json").write_text(json.dumps([one.prompt for one in wanted]), encoding="utf-8")
@@ -88,12 +96,12 @@ def measure(options: argparse.Namespace, decibels: float) -> None:
         autoencoder_steps=options.autoencoder_steps,
         denoiser_steps=options.denoiser_steps,
         torch=torch.__version__,
+        seed=options.seed,
     )
     (options.out / "README.md").write_text(card(figures), encoding="utf-8")
     print(*wrong, sep="\n")
     print(figures)
-    for name, digest in digests(options.out).items():
-        print(f'    "{name}": "{digest}",')
+    print(as_source(sha256_by_name(options.out)))
 
 
 class _Bar:

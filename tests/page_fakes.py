@@ -7,7 +7,7 @@ import hashlib
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +54,8 @@ class ObedientGenerator:
 
     name: str = "obedient"
     note: str = "A sample model <of stripes> that follows no prompt."
+    examples: tuple[str, ...] = ("a striped cup", """it's a "striped" <boat> \\n""")
+    knows: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"things": ("cup", "<boat>"), "places": ()})
     requests: list[GenerationRequest] = field(default_factory=list)
     between_steps: Callable[[], None] = lambda: None
 

@@ -1,6 +1,6 @@
 """The parts of very small, untrained pipelines, built in memory from a fixed seed: two builds have the same weights.
 
-Text encoders, tokenizers and the 4-channel autoencoder are those of the embedded SDXL; what other families have and
+Text encoders, tokenizers and the 4-channel autoencoder are those of ``tiny_sdxl``; what other families have and
 SDXL has not is made here. Pictures of 64 x 64 pixels are 8 x 8 latents in all of them.
 """
 
@@ -33,7 +33,7 @@ from transformers import (
 
 SEED = 5
 CLIP_WIDTHS = (32, 64)
-"""Of the two text encoders of the embedded SDXL."""
+"""Of the two text encoders of ``tiny_sdxl``."""
 T5_WIDTH = sum(CLIP_WIDTHS)
 """SD 3 sets the two CLIP encoders' texts side by side and then among T5's."""
 EYE = 32

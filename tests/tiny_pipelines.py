@@ -80,7 +80,7 @@ def sd15_controlnet(*, checker: bool | None = None) -> Any:
 
 
 def sdxl() -> Any:
-    return _quiet(deepcopy(_embedded()))
+    return _quiet(deepcopy(_sdxl()))
 
 
 def sdxl_img2img() -> Any:
@@ -153,13 +153,13 @@ def flux_controlnet() -> Any:
 
 
 @cache
-def _embedded() -> Any:
+def _sdxl() -> Any:
     return tiny_sdxl()
 
 
 def _of_sdxl(*names: str) -> dict[str, Any]:
-    """Return parts of the embedded SDXL, copied from one that nobody else has."""
-    return {name: deepcopy(getattr(_embedded(), name)) for name in names}
+    """Return parts of ``tiny_sdxl``, copied from one that nobody else has."""
+    return {name: deepcopy(getattr(_sdxl(), name)) for name in names}
 
 
 def _like(base: Any, cls: Any, **more: Any) -> Any:

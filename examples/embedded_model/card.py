@@ -22,6 +22,7 @@ class Figures:
         autoencoder_steps: Steps of 16 pictures.
         denoiser_steps: Steps of 32 pictures.
         torch: Version of torch.
+        seed: Seed of the training.
     """
 
     nouns: str
@@ -32,6 +33,7 @@ class Figures:
     autoencoder_steps: int
     denoiser_steps: int
     torch: str
+    seed: int
 
 
 def card(figures: Figures) -> str:
@@ -80,7 +82,7 @@ elsewhere.
     python examples/train_embedded_model.py
 
 {figures.autoencoder_steps} steps of 16 pictures for the autoencoder, {figures.denoiser_steps} steps of 32 for the rest,
-seed 1, AdamW, torch {figures.torch}, on two CPU cores. Velocity prediction with zero terminal SNR, 20 Euler steps,
+seed {figures.seed}, AdamW, torch {figures.torch}. Velocity prediction with zero terminal SNR, 20 Euler steps,
 guidance 3.
 The same command measures what follows, and writes this card.
 

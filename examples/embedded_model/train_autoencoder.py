@@ -73,7 +73,7 @@ def train_autoencoder(
         batch = as_floats(pictures[torch.randint(len(pictures), (BATCH // workers.count(),))]).to(device)
         loss = _loss(model, batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         workers.average_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -91,7 +91,8 @@ def _loss(model: Any, batch: torch.Tensor) -> torch.Tensor:
     back = model.decode(latents.sample()).sample
     # Absolute differences keep edges sharp; squared ones keep large areas true.
     fit = functional.l1_loss(back, batch) + functional.mse_loss(back, batch)
-    return fit + KL_WEIGHT * latents.kl().mean() / 64
+    spread: torch.Tensor = latents.kl().mean() / 64
+    return fit + KL_WEIGHT * spread
 
 
 @torch.no_grad()
@@ -99,7 +100,7 @@ def signal_to_noise(model: Any, pictures: torch.Tensor) -> float:
     """Return the peak signal-to-noise ratio of pictures that went through the autoencoder, in decibels."""
     device = next(model.parameters()).device
     errors = []
-    for batch in as_floats(pictures).split(32):
+    for batch in torch.split(as_floats(pictures), 32):
         back = model.decode(model.encode(batch.to(device)).latent_dist.mode()).sample.cpu().clamp(-1, 1)
         errors.append(functional.mse_loss(back, batch).item())
     return -10 * math.log10(np.mean(errors) / 4)

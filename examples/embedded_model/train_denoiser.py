@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from .pictures import SIDE, Motif, any_motif, draw
 from .train_autoencoder import as_floats, rate_at
 
 BATCH = 32
-STEPS = 7_000
+STEPS = 5_600
 RATE = 8e-4
-PICTURES = 40_000
+PICTURES = 20_000
 HIDDEN_SHARE = 0.07
 """Pictures whose caption names nothing that the model knows."""
 
@@ -117,7 +118,7 @@ def train_denoiser(
         captions = ["" if chance.random() < EMPTY_SHARE else caption(motifs[i], chance) for i in picked]
         loss = _loss(model, latents[picked].to(device) * scale, captions, shares)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         workers.average_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -142,12 +143,13 @@ def _world(folder: Path, autoencoder: Any, seed: int, pictures: int) -> tuple[li
     """Return the motifs, their latents, and the factor that gives the latents a deviation of 1; latents are kept."""
     chance = random.Random(seed + 1)
     motifs = [any_hidden(chance) if chance.random() < HIDDEN_SHARE else any_motif(chance) for _ in range(pictures)]
-    file = folder / f"latents-{pictures}.pt"
-    if not file.exists():
-        if workers.rank() == 0:
-            latents = encoded(autoencoder, motifs, chance)
-            torch.save(latents, file.with_suffix(".part"))
-            file.with_suffix(".part").rename(file)
-        workers.wait()
+    # Of this autoencoder: one that was trained anew has other latents.
+    weights = torch.cat([part.detach().flatten().cpu() for part in autoencoder.parameters()]).numpy().tobytes()
+    file = folder / f"latents-{seed}-{pictures}-{zlib.crc32(weights):08x}.pt"
+    if workers.rank() == 0 and not file.exists():
+        latents = encoded(autoencoder, motifs, chance)
+        torch.save(latents, file.with_suffix(".part"))
+        file.with_suffix(".part").rename(file)
+    workers.wait()
     latents = torch.load(file, weights_only=True)
     return motifs, latents, float(1 / latents[:SCALED_BY].std())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
+from . import workers
 from .captions import any_hidden, caption, harmless_prompts
 from .parts import TOKEN_LIMIT
 from .pictures import any_motif
@@ -13,8 +15,27 @@ SIZE = 3_000
 """Tokens. Every common word of a caption is one; any other text is made of pieces, at worst of bytes."""
 
 
+def kept_tokenizer(folder: Path, seed: int) -> Any:
+    """Return the tokenizer of ``folder``, after learning it and putting it there if it is not there yet.
+
+    Its tokens must stay what they are while a model is trained on them, whatever becomes of the captions.
+    """
+    from transformers import CLIPTokenizer
+
+    place = folder / "tokenizer"
+    if workers.rank() == 0 and not place.exists():
+        scratch = folder / "tokenizer.part"
+        tokenizer(seed).save_pretrained(scratch)
+        scratch.rename(place)
+    workers.wait()
+    return CLIPTokenizer.from_pretrained(place, local_files_only=True)
+
+
 def tokenizer(seed: int) -> Any:
-    """Return a ``CLIPTokenizer`` whose last two tokens are its start and end marks."""
+    """Return a ``CLIPTokenizer`` whose last two tokens are its start and end marks.
+
+    Its words are the same each time, but not all their numbers: pieces that are equally frequent come in any order.
+    """
     import json
 
     from tokenizers.pre_tokenizers import ByteLevel

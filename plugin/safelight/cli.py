@@ -63,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="safelight", description="A safety proxy for image generation.")
     parser.add_argument("--version", action="version", version=f"safelight {version('safelight')}")
-    parser.add_argument("--config", metavar="FILE", help="the configuration; by default safelight.toml if it is there")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the configuration, or the name of one that ships, as harmless; by default safelight.toml if it is there",
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_screen(commands)
     _add_keys(commands)

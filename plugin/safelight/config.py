@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .canary import Canaries, Trusted, canary_policy
+from .coverage import forbidden, unscored
 from .enforcement import Enforcement
 from .errors import ConfigError
 from .generators import GENERATORS, Generator
@@ -51,6 +52,7 @@ __all__ = [
 _REAL_MODEL = (
     'a real generator needs a GPU: [generator] use = "diffusers", model = "stabilityai/stable-diffusion-xl-base-1.0"'
 )
+_HARMLESS = "safelight --config harmless demo: a policy that forbids teapots, and nothing else"
 _VLM = (
     'no vision-language model looks at pictures yet: [[image_screens]] use = "vlm_judge" (InternVL3-8B, a GPU), '
     'or use = "vlm_api_judge" with api_base, or with a Gemini model and answers = "json"'
@@ -102,10 +104,15 @@ class Runtime:
             lines.append(f"spending limit  {self.settings.spending.usd_per_day:g} US dollars a day")
         for screen in self.guard.prompt_screens:
             lines += [f"warning         {warning}" for warning in getattr(screen, "warnings", ())]
+        parts = (*self.settings.prompt_screens, *self.settings.image_screens)
+        if nobodys := unscored(self.guard.policy, parts):
+            lines.append(f"warning         forbidden, but scored by no configured screen: {', '.join(nobodys)}")
         if self.settings.judge_note:
             lines.append(f"to add          {self.settings.judge_note}")
         if self.settings.generator.use == "embedded":
             lines.append(f"to add          {_REAL_MODEL}")
+            if self.guard.policy.name != "harmless":
+                lines.append(f"to try          {_HARMLESS}")
         if not any("vlm" in part.use for part in self.settings.image_screens):
             lines.append(f"to add          {_VLM}")
         return lines
@@ -158,6 +165,7 @@ def build_guard(
     if prompt and image:
         names = [screen.name for screen in prompt_screens] + [screen.name for screen in image_screens]
         _check_screen_names(policy, names)
+    _check_coverage(settings)
     enforcement = enforcement_of(policy, store) if enforce else None
     blocks = any(rule.action is Action.BLOCK for rule in policy.categories.values())
     if enforcement is not None and prompt and blocks and policy.enforcement.remember:
@@ -238,6 +246,16 @@ def _check_screen_names(policy: Policy, configured: Sequence[str]) -> None:
     for name in policy.cascade.skip:
         if name not in known:
             raise ConfigError(f"policy: cascade.skip: no screen is called {name!r}")
+
+
+def _check_coverage(settings: Settings) -> None:
+    """Refuse a policy none of whose categories anybody looks for: it would forbid nothing, and nobody would notice."""
+    nobodys = unscored(settings.policy, (*settings.prompt_screens, *settings.image_screens))
+    if nobodys and nobodys == forbidden(settings.policy):
+        raise ConfigError(
+            f"policy: no configured screen scores what it forbids ({', '.join(nobodys)}); add screens that do, such as "
+            "terms or llm_judge (the policy 'harmless' has its own: start with --config harmless)"
+        )
 
 
 def _check_cascade(policy: Policy, prompt_screens: Sequence[str]) -> None:

@@ -257,7 +257,23 @@ class Policy:
     @classmethod
     def default(cls) -> Policy:
         """Return the policy that ships with Safelight."""
-        return cls.parse((resources.files("safelight") / "policies" / "default.toml").read_text("utf-8"))
+        return cls.shipped("default")
+
+    @classmethod
+    def shipped(cls, name: str) -> Policy:
+        """Return one of the policies in ``safelight/policies`` by its file's name: ``default``, ``harmless`` ...
+
+        Raises:
+            ConfigError: If there is none of this name.
+        """
+        texts = {
+            file.name.removesuffix(".toml"): file.read_text("utf-8")
+            for file in (resources.files("safelight") / "policies").iterdir()
+            if file.name.endswith(".toml")
+        }
+        if name not in texts:
+            raise ConfigError(f"policy.name: no policy {name!r} ships; there are {', '.join(sorted(texts))}")
+        return cls.parse(texts[name])
 
     @classmethod
     def load(cls, path: str | Path) -> Policy:

@@ -3,7 +3,7 @@
 Every key of the file can be set from the environment: section and key in capitals, joined by one underscore, as in
 ``SAFELIGHT_STORE_URL``; the value is TOML where it reads as TOML, else a string. Lists of screens are replaced whole:
 ``SAFELIGHT_PROMPT_SCREENS='[{use = "terms", terms = ["teapot"], category = "violence"}]'``. ``SAFELIGHT_CONFIG`` names
-the file.
+the file, or one of those that ship in ``configs``, as in ``SAFELIGHT_CONFIG=harmless``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def read_settings(path: str | Path | None = None, environ: Mapping[str, str] | N
     """Read the configuration.
 
     Args:
-        path: The file; by default ``SAFELIGHT_CONFIG``, else ``safelight.toml`` in the working folder if it is there.
+        path: The file, or the name of one that ships; by default ``SAFELIGHT_CONFIG``, else ``safelight.toml`` in the
+            working folder if it is there.
         environ: The environment, ``os.environ`` by default.
 
     Raises:
@@ -136,7 +138,12 @@ def read_settings(path: str | Path | None = None, environ: Mapping[str, str] | N
     environ = os.environ if environ is None else environ
     named = path or environ.get("SAFELIGHT_CONFIG")
     file = Path(named) if named else Path(DEFAULT_FILE)
-    if named or file.is_file():
+    # Only such a name is looked up here: a path that is too long, say, is answered where files are read.
+    if named and str(named) in shipped_configurations() and not file.is_file():
+        # A policy that such a file names by its name ships too; no path in it would lead anywhere.
+        text = (resources.files("safelight") / "configs" / f"{named}.toml").read_text("utf-8")
+        data, source, folder = tomllib.loads(text), f"{named}, as it ships", Path()
+    elif named or file.is_file():
         data, source, folder = _read_file(file), str(file), file.parent
     else:
         data, source, folder = {}, "built-in defaults (no safelight.toml)", Path()
@@ -144,11 +151,18 @@ def read_settings(path: str | Path | None = None, environ: Mapping[str, str] | N
     return _settings(data, environ, source=source, folder=folder)
 
 
+def shipped_configurations() -> tuple[str, ...]:
+    """Return the names of the configurations that ship, sorted."""
+    files = (resources.files("safelight") / "configs").iterdir()
+    return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
+
+
 def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
+        shipped = ", ".join(shipped_configurations())
+        raise ConfigError(f"cannot read {file}: {error}; what ships goes by its name: {shipped}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
@@ -192,9 +206,7 @@ def _settings(data: dict[str, Any], environ: Mapping[str, str], *, source: str, 
     store = Table(top.take("store", dict, {}), "store.")
     store_url = store.take("url", str, "sqlite:///safelight.db")
     store.finish()
-    policy_table = Table(top.take("policy", dict, {}), "policy.")
-    policy_file = policy_table.take("file", str, None)
-    policy_table.finish()
+    policy = _policy(Table(top.take("policy", dict, {}), "policy."), folder)
     guard = _guard_settings(Table(top.take("guard", dict, {}), "guard."))
     spending = _spending_settings(Table(top.take("spending", dict, {}), "spending."))
     canary = _canary_settings(Table(top.take("canary", dict, {}), "canary."))
@@ -208,8 +220,7 @@ def _settings(data: dict[str, Any], environ: Mapping[str, str], *, source: str, 
         prompt_screens=prompt_screens,
         image_screens=image_screens,
         store_url=store_url,
-        # A policy is looked for beside the file that names it, wherever Safelight is started.
-        policy=Policy.load(folder / policy_file) if policy_file else Policy.default(),
+        policy=policy,
         guard=guard,
         gateway=gateway,
         ui=ui,
@@ -217,6 +228,18 @@ def _settings(data: dict[str, Any], environ: Mapping[str, str], *, source: str, 
         canary=canary,
         judge_note=judge_note,
     )
+
+
+def _policy(table: Table, folder: Path) -> Policy:
+    file, name = table.take("file", str, None), table.take("name", str, None)
+    table.finish()
+    for key, value in (("file", file), ("name", name)):
+        if value == "":
+            raise ConfigError(f"policy.{key}: must not be empty; leave it out for the policy that ships as 'default'")
+    if file and name:
+        raise ConfigError("policy: set 'file' for one of your own or 'name' for one that ships, not both")
+    # A policy is looked for beside the file that names it, wherever Safelight is started.
+    return Policy.load(folder / file) if file else Policy.shipped(name or "default")
 
 
 def _with_judge(parts: tuple[Part, ...], environ: Mapping[str, str]) -> tuple[tuple[Part, ...], str]:

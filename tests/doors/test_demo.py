@@ -15,13 +15,12 @@ import httpx
 import openai
 from PIL import Image
 
+from safelight.generators.embedded_words import EXAMPLES
+from seen_colours import leading
+
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    environ = os.environ | {
-        "SAFELIGHT_GATEWAY_PORT": "0",
-        "SAFELIGHT_UI_PORT": "0",
-        "XDG_CACHE_HOME": str(folder / "cache"),
-    }
+    environ = os.environ | {"SAFELIGHT_GATEWAY_PORT": "0", "SAFELIGHT_UI_PORT": "0"}
     demo = subprocess.Popen(
         [sys.executable, "-m", "safelight", "demo"], cwd=folder, env=environ, stdout=subprocess.PIPE, text=True
     )
@@ -45,7 +44,7 @@ def test_the_demo_serves_both_doors_says_what_runs_and_ends_when_told(tmp_path: 
     try:
         page, api = found(r"the page +(\S+)", said), found(r"the images endpoint +(\S+)", said)
         key = found(r"an API key for it +(\S+)", said)
-        for part in ("sentence_head", "open_nsfw, image_safety", "untrained", "GEMINI_API_KEY", "needs a GPU"):
+        for part in ("sentence_head", "open_nsfw, image_safety", "simple pictures", "GEMINI_API_KEY", "needs a GPU"):
             assert part in said
         transport = httpx.HTTPTransport(retries=20)
         with openai.OpenAI(base_url=api, api_key=key, http_client=httpx.Client(transport=transport)) as client:
@@ -53,11 +52,12 @@ def test_the_demo_serves_both_doors_says_what_runs_and_ends_when_told(tmp_path: 
         assert answer.data and answer.data[0].b64_json
         picture = Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json)))
         assert (picture.format, picture.size) == ("PNG", (384, 256))
-        picture.load()
+        assert leading(picture) == "red"
         with httpx.Client(transport=transport) as client:
             shown = client.get(page)
         assert shown.status_code == 200
-        assert "Safelight" in shown.text
+        for part in ("Safelight", "What it can draw", *EXAMPLES):
+            assert part in shown.text
     finally:
         demo.send_signal(signal.SIGTERM)
         code = demo.wait(30)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -49,14 +51,17 @@ def test_the_gateway_lets_harmless_prompts_pass(served: Served) -> None:
             assert client.images.generate(prompt=prompt, size="64x64").data, prompt
 
 
-def test_the_drop_in_refuses_every_disguise_without_a_step_and_lets_harmless_ones_pass() -> None:
-    plain = tiny_sdxl()
-    plain.set_progress_bar_config(disable=True)
-    pipe = safelight.protect(plain, make_guard(prompt_screens=[sentinel_screen()]))
-    steps: list[int] = []
-    pipe.unet.register_forward_pre_hook(lambda module, args: steps.append(1))
-    for prompt in PROMPTS.values():
+@pytest.mark.parametrize(("screening", "one_in"), [("before", 1), ("beside", 4)])
+def test_the_drop_in_refuses_every_disguise_and_lets_harmless_ones_pass(screening: Any, one_in: int) -> None:
+    pipe = safelight.protect(tiny_sdxl(), make_guard(prompt_screens=[sentinel_screen()]), screening=screening)
+    ran: Counter[str] = Counter()
+    pipe.unet.register_forward_pre_hook(lambda module, args: ran.update(["step"]))
+    pipe.vae.decoder.register_forward_pre_hook(lambda module, args: ran.update(["picture"]))
+    for prompt in [*PROMPTS.values()][::one_in]:
         assert pipe(prompt, height=64, width=64, num_inference_steps=1).nsfw_content_detected == [True], prompt
-    assert steps == []
+    # Beside the judge a step may have begun before it answered; a picture is made of none of them.
+    assert ran["picture"] == 0
+    assert screening == "beside" or ran["step"] == 0
     for prompt in HARMLESS:
         assert pipe(prompt, height=64, width=64, num_inference_steps=1).nsfw_content_detected == [False], prompt
+    assert ran["picture"] == len(HARMLESS)

@@ -14,6 +14,7 @@ from safelight.errors import ContentBlocked
 from safelight.generators import Progress
 from safelight.request import GenerationRequest, Principal
 from safelight.verdict import Stage
+from seen_colours import leading
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ME = Principal("me")
@@ -24,7 +25,6 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     folder = tmp_path_factory.mktemp("embedded")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         runtime = build(read_settings(environ={}))
         yield runtime
         runtime.store.close()
@@ -43,10 +43,11 @@ class Shows:
         return [Image.open(self._file).convert("RGB")] * request.n
 
 
-async def test_a_harmless_prompt_gives_a_picture_that_was_screened_twice(runtime: Runtime) -> None:
-    request = GenerationRequest("a red teapot on a table", ME, width=256, height=192, n=2, seed=5, steps=4)
+async def test_what_is_released_shows_what_was_asked_for_and_was_screened_twice(runtime: Runtime) -> None:
+    request = GenerationRequest("a red teapot on a table", ME, width=256, height=192, n=2, seed=5)
     creation = await runtime.guard.create(request, runtime.generator, encode=encode_png)
     assert [item.image.size for item in creation.released] == [(256, 192)] * 2
+    assert [leading(item.image) for item in creation.released] == ["red"] * 2
     assert creation.admission.decision.screens == ("blocked_before", "sentence_head")
     assert [picture.decision.screens for picture in creation.pictures] == [("open_nsfw", "image_safety")] * 2
 

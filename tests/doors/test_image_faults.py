@@ -101,7 +101,7 @@ def test_f30_a_classifier_that_fails_withholds_all_pictures_of_the_batch(tmp_pat
 
 def test_f33_a_judge_slower_than_the_deadline_withholds_and_its_late_answer_releases_nothing(tmp_path: Path) -> None:
     with serving(tmp_path, image_screens=[MarkerScreen(), Hanging()]) as gateway:
-        object.__setattr__(gateway.runtime.guard, "settings", GuardSettings(screen_deadline_s=0.1))
+        object.__setattr__(gateway.runtime.guard, "settings", GuardSettings(screen_deadline_s=1.0))
         answer = gateway.post(prompt="a red teapot")
         assert answer.status_code == 503
         ruled = gateway.store.decisions(request_id=answer.headers["x-request-id"])
@@ -205,7 +205,9 @@ def test_f37_weights_that_are_missing_stop_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], screen: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("safelight.toml").write_text(f'image_screens = [{{use = "open_nsfw"}}, {screen}]\n', "utf-8")
+    # The default screen of prompts takes a second to load.
+    prompts = 'prompt_screens = [{use = "terms", terms = ["kettle"], category = "violence"}]'
+    Path("safelight.toml").write_text(f'{prompts}\nimage_screens = [{{use = "open_nsfw"}}, {screen}]\n', "utf-8")
     assert main(["config", "check"]) == 2
     problem = capsys.readouterr().err
     assert problem.count("\n") == 1, problem

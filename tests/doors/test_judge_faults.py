@@ -169,7 +169,7 @@ def test_a_fault_ends_as_the_fault_matrix_says_with_nothing_made(
     row = ROWS[name]
     door.fresh(row.script)
     if row.script is HANG:
-        door.use(judge(door.gemini, chat=chat(door.gemini, deadline_s=0.4)))
+        door.use(judge(door.gemini, chat=chat(door.gemini, deadline_s=1.0)))
     error, decision = door.refused()
     (found,) = decision.verdicts
     assert (error.status_code, decision.reason, (found.outcome, found.reason)) == (row.status, row.reason, row.found)

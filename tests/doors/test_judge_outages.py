@@ -100,7 +100,7 @@ def test_where_the_second_judge_fails_too_nothing_is_released_and_neither_is_ask
     first = judge(
         door.gemini,
         second_model=SECOND,
-        second_chat=chat(other, model=SECOND, max_attempts=1, deadline_s=0.4 if script is HANG else 20.0),
+        second_chat=chat(other, model=SECOND, max_attempts=1, deadline_s=1.0 if script is HANG else 20.0),
     )
     door.use(first)
     error, decision = door.refused()
@@ -197,7 +197,7 @@ def test_an_answer_after_the_deadline_releases_nothing_and_the_call_is_noted(doo
 
     calls = Calls(door.served.store)
     door.fresh(slow)
-    door.use(judge(door.gemini, chat=chat(door.gemini, deadline_s=0.3), spending=Spending(calls)))
+    door.use(judge(door.gemini, chat=chat(door.gemini, deadline_s=1.0), spending=Spending(calls)))
     since = datetime.now(UTC)
     error, decision = door.refused()
     late.set()

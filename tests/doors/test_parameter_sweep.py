@@ -206,7 +206,7 @@ def put_into_every_parameter(swept: Swept) -> None:
             value = make()
             given = arguments(swept.name, listed=isinstance(value, list | tuple)) | {parameter: value}
             outcome = swept.call(f"{parameter} = {form}", given, expected=allowed(parameter, form))
-            if outcome == "blocked" and parameter in PICTURES and "latents" not in form:
+            if outcome == "blocked" and "screening" in swept.protecting:
                 assert not swept.ran, (parameter, form)
     print(f"{swept.name}: {sum(swept.outcomes.values())} combinations: {dict(swept.outcomes)}")
 
@@ -222,7 +222,8 @@ def allowed(parameter: str, form: str) -> Sequence[str]:
 
 @pytest.mark.parametrize("name", list(BUILDERS))
 def test_whatever_is_put_into_a_parameter_is_refused_or_judged_and_blocked(name: str) -> None:
-    swept = Swept(name)
+    # The judge goes first, so that what is blocked costs nothing; beside it is below.
+    swept = Swept(name, {"screening": "before"})
     put_into_every_parameter(swept)
     assert swept.wrong == []
     assert swept.outcomes["refused"] > 600 and swept.outcomes["blocked"] > 10
@@ -230,14 +231,17 @@ def test_whatever_is_put_into_a_parameter_is_refused_or_judged_and_blocked(name:
 
 
 @pytest.mark.parametrize("name", ["sdxl_controlnet", "flux_inpaint"])
-def test_judged_before_no_step_is_spent_on_what_is_forbidden(name: str) -> None:
-    swept = Swept(name, {"screening": "before"})
+def test_judged_beside_the_steps_nothing_forbidden_is_decoded_and_no_step_is_spent_on_a_picture(name: str) -> None:
+    swept = Swept(name)
     for parameter in (*TEXTS, *PICTURES):
         for form in ("text", "[text]", "picture", "[picture]", "sealed latents"):
             value = VALUES[form]()
             given = arguments(name, listed=isinstance(value, list)) | {parameter: value}
-            assert swept.call(f"{parameter} = {form}", given) in ("refused", "blocked")
-            assert not swept.ran
+            outcome = swept.call(f"{parameter} = {form}", given)
+            if "latents" not in form:
+                # Latents may be of another form than the model's, which then fails before its judge has answered.
+                assert outcome in ("refused", "blocked")
+                assert parameter in TEXTS or not swept.ran
     assert swept.wrong == [] and swept.outcomes["blocked"] > 10
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -26,8 +27,8 @@ from safelight.store.strikes import Strikes
 from scan_crowd import crowd, name, named_in, one_token, packed, populate
 from scripted_gemini import Asked, Reply, ScriptedGemini, fails, refused
 
-PEOPLE = 300
-BAD = (5, 120, 299)
+PEOPLE = 150
+BAD = (5, 120, 149)
 
 CONFIG = """
 [[prompt_screens]]
@@ -89,11 +90,17 @@ def scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Scene]
         yield Scene(tmp_path, gemini, capsys)
 
 
-def slowly(script: Callable[[Asked], Reply]) -> Callable[[Asked], Reply]:
-    """Answer after a moment, so that several calls are on their way at any time."""
+def slowly(script: Callable[[Asked], Reply], *, crawls_after: int) -> Callable[[Asked], Reply]:
+    """Answer after a moment, so that several calls are on their way at any time.
+
+    Args:
+        script: What is answered.
+        crawls_after: Calls after which the moments are long: a slow machine is to end the scan before it is over.
+    """
+    places = itertools.count()
 
     def answer(asked: Asked) -> Reply:
-        threading.Event().wait(0.02)
+        threading.Event().wait(0.02 if next(places) < crawls_after else 0.2)
         return script(asked)
 
     return answer
@@ -101,11 +108,12 @@ def slowly(script: Callable[[Asked], Reply]) -> Callable[[Asked], Reply]:
 
 def test_a_scan_that_was_killed_is_resumed_without_a_call_twice(scene: Scene, tmp_path: Path) -> None:
     scene.fill()
-    scene.gemini.script = slowly(one_token)
+    scene.gemini.script = slowly(one_token, crawls_after=PEOPLE // 2)
     process = scene.start("--concurrency", "4")
     with process:
         scene.await_calls(PEOPLE // 2, process)
         process.kill()
+    scene.gemini.script = one_token
     assert process.returncode == -signal.SIGKILL
     before = scene.times
     with closing(scene.store()) as store:
@@ -194,7 +202,7 @@ def test_what_it_cost_is_told_from_the_providers_own_figures(scene: Scene) -> No
 
 def test_ctrl_c_waits_for_the_calls_on_their_way_and_says_how_to_go_on(scene: Scene) -> None:
     scene.fill()
-    scene.gemini.script = slowly(one_token)
+    scene.gemini.script = slowly(one_token, crawls_after=20)
     with scene.start("--concurrency", "4") as process:
         scene.await_calls(20, process)
         process.send_signal(signal.SIGINT)

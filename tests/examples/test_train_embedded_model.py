@@ -13,13 +13,15 @@ from embedded_model import train_autoencoder as first_stage
 from embedded_model.captions import COLOUR_WORDS, NOUN_WORDS, SCENE_WORDS, any_hidden, caption, strange_words
 from embedded_model.colours import COLOURS
 from embedded_model.evaluate import Share, asked, drawn, sheet
-from embedded_model.export import digests, export, megabytes, pipeline
+from embedded_model.export import export, megabytes, pipeline
 from embedded_model.parts import autoencoder
 from embedded_model.pictures import NOUNS, USUAL, Motif, any_motif, draw
 from embedded_model.scenes import SCENES
 from embedded_model.train_autoencoder import rendered, signal_to_noise, train_autoencoder
 from embedded_model.train_denoiser import train_denoiser
-from embedded_model.vocabulary import tokenizer
+from embedded_model.vocabulary import kept_tokenizer, tokenizer
+
+from safelight.generators.embedded_files import SHA256, sha256_by_name
 
 
 def quiet(done: int, total: int, note: str) -> None:
@@ -77,7 +79,12 @@ def test_no_text_is_out_of_vocabulary_and_known_words_are_one_token() -> None:
     assert words.convert_ids_to_tokens(words("a red teapot").input_ids)[1:-1] == ["a</w>", "red</w>", "teapot</w>"]
     for text in ("zorblax", "émigré", "茶", "🫖", "\x07"):
         assert words.unk_token_id not in words(text).input_ids[1:-1]
-    assert len(words) == len(tokenizer(1))
+
+
+def test_a_tokenizer_stays_what_it_was_when_training_goes_on(tmp_path: Path) -> None:
+    first, again = kept_tokenizer(tmp_path, 1), kept_tokenizer(tmp_path, 2)
+    assert first.get_vocab() == again.get_vocab()
+    assert again.model_max_length == 77
 
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +107,7 @@ def test_what_is_trained_becomes_a_pipeline_that_draws_from_its_files(tmp_path: 
     words, decoder = tokenizer(1), autoencoder().eval()
     model, scale = train_denoiser(tmp_path, decoder, words, device="cpu", seed=1, steps=1, pictures=8, show=quiet)
     export(pipeline(decoder, model, words, scale), tmp_path / "out")
-    assert len(digests(tmp_path / "out")) == 4
+    assert set(sha256_by_name(tmp_path / "out")) == set(SHA256)
     assert megabytes(tmp_path / "out") < 30
     pipe = StableDiffusionXLPipeline.from_pretrained(
         tmp_path / "out", dtype=torch.float32, local_files_only=True, add_watermarker=False

@@ -58,11 +58,23 @@ def test_the_labels_are_categories_and_the_gravest_one_is_not_among_them(example
     assert labels - {""} == set(Category) - {Category.SEXUAL_MINORS}
 
 
-@pytest.mark.parametrize("file", ["minilm_head.json", "sentence_head.json"])
-def test_the_shipped_heads_were_trained_on_the_training_file_as_it_is(file: str) -> None:
-    recorded = json.loads((EXAMPLES.parent / "plugin" / "safelight" / "screens" / file).read_text("utf-8"))
-    training = EXAMPLES / "prompts" / "train.tsv"
-    assert recorded["training_sha256"] == hashlib.sha256(training.read_bytes()).hexdigest()
+@pytest.mark.parametrize("screen", ["minilm_head", "sentence_head", "teapot_head"])
+def test_the_shipped_heads_were_trained_on_the_training_files_as_they_are(example: ModuleType, screen: str) -> None:
+    recorded = json.loads((EXAMPLES.parent / "plugin" / "safelight" / "screens" / f"{screen}.json").read_text("utf-8"))
+    training = b"".join((EXAMPLES / "prompts" / name).read_bytes() for name in example.TRAINED[screen].files)
+    assert recorded["training_sha256"] == hashlib.sha256(training).hexdigest()
+
+
+def test_a_head_for_one_category_takes_prompts_of_every_other_as_harmless(example: ModuleType) -> None:
+    teapots = example.TRAINED["teapot_head"]
+    assert {row.category for row in teapots.rows()} == {"", "teapots"}
+    assert {row.category for row in teapots.rows(["train.tsv"])} == {""}
+    assert len(teapots.rows()) == len(example.read("teapots.tsv")) + len(example.read("train.tsv"))
+
+
+def test_prompts_that_need_earlier_turns_are_not_read_alone(example: ModuleType) -> None:
+    assert "pot" not in {row.prompt for row in example.read("teapot_attempts.tsv")}
+    assert len(example.read("teapot_attempts.tsv")) == 88
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +121,7 @@ async def test_pictographs_by_their_unicode_names_are_harmless(example: ModuleTy
 
 @pytest.mark.parametrize("screen", ["minilm_head", "sentence_head"])
 def test_training_makes_a_head_that_can_be_read(example: ModuleType, screen: str) -> None:
-    head, loss = example.train(example.read("train.tsv")[::2], screen)
+    head, loss = example.train(example.read("train.tsv")[::3], screen)
     read = example.TRAINED[screen].head.parse(json.dumps(head).encode())
     assert read.categories == Head.shipped().categories
     assert 0 < loss < 0.2

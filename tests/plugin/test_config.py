@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fakes import POLICY
+from fakes import POLICY, FakeGenerator
 from safelight.canary import Trusted
-from safelight.config import Part, build_guard, read_settings
+from safelight.config import Part, Runtime, build_guard, read_settings
 from safelight.errors import ConfigError
 from safelight.screens.llm_judge import LLMJudge
 from safelight.store import open_store
@@ -270,3 +270,90 @@ def test_the_memory_of_blocked_pictures_goes_with_its_rule(full: Path) -> None:
     (full.parent / "policy.toml").write_text(text)
     guard = build_guard(read_settings(full, {}), open_store("sqlite:///:memory:"))
     assert [screen.name for screen in guard.prompt_screens] == ["terms", "judge"]
+
+
+def test_a_policy_that_ships_goes_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "safelight.toml"
+    file.write_text('[policy]\nname = "harmless"\n')
+    assert read_settings(file, {}).policy.name == "harmless"
+    assert read_settings(environ={"SAFELIGHT_POLICY_NAME": "harmless"}).policy.name == "harmless"
+
+
+def test_a_policy_by_file_and_by_name_is_refused(full: Path) -> None:
+    with pytest.raises(ConfigError, match="not both"):
+        read_settings(full, {"SAFELIGHT_POLICY_NAME": "harmless"})
+
+
+def test_a_configuration_that_ships_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for settings in (read_settings("harmless", {}), read_settings(environ={"SAFELIGHT_CONFIG": "harmless"})):
+        assert settings.source == "harmless, as it ships"
+        assert settings.policy.name == "harmless"
+        assert [part.use for part in settings.prompt_screens] == ["terms", "teapot_head"]
+        assert [part.use for part in settings.image_screens] == ["teapots"]
+    assert read_settings("harmless", {"SAFELIGHT_UI_PORT": "0"}).ui.port == 0
+
+
+def test_a_file_of_ones_own_goes_before_a_configuration_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("harmless").write_text("[ui]\nport = 77\n")
+    settings = read_settings("harmless", {})
+    assert (settings.ui.port, settings.policy.name) == (77, "safelight-default")
+
+
+def test_a_file_that_is_not_there_is_answered_with_the_names_of_those_that_ship(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="by its name: harmless"):
+        read_settings(tmp_path / "nothing.toml", {})
+
+
+def test_the_harmless_configuration_shares_no_store_with_the_default_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stores = [read_settings(name, {}).store_url for name in (None, "harmless")]
+    assert stores == ["sqlite:///safelight.db", "sqlite:///safelight-harmless.db"]
+
+
+def test_a_name_that_no_file_can_have_is_answered_like_one_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="cannot read a{300}"):
+        read_settings("a" * 300, {})
+
+
+@pytest.mark.parametrize("key", ["name", "file"])
+def test_an_empty_policy_is_not_the_default_one(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "safelight.toml"
+    file.write_text(f'[policy]\n{key} = ""\n')
+    with pytest.raises(ConfigError, match=f"policy.{key}: must not be empty"):
+        read_settings(file, {})
+
+
+def test_a_policy_that_no_screen_looks_for_stops_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "safelight.toml"
+    file.write_text('[policy]\nname = "harmless"\n')
+    with pytest.raises(
+        ConfigError, match=r"no configured screen scores what it forbids \(teapots\).*--config harmless"
+    ):
+        build_guard(read_settings(file, {}), open_store("sqlite:///:memory:"))
+    # A look at prompts alone would be as empty.
+    with pytest.raises(ConfigError, match="teapots"):
+        build_guard(read_settings(file, {}), open_store("sqlite:///:memory:"), image=False)
+
+
+def test_a_category_that_no_screen_looks_for_is_named_at_the_start(full: Path) -> None:
+    text = POLICY.replace('action = "flag"', 'action = "block"')
+
+    def warnings(screens: str, policy: str = text) -> list[str]:
+        (full.parent / "policy.toml").write_text(policy)
+        environ = {"SAFELIGHT_PROMPT_SCREENS": screens, "SAFELIGHT_IMAGE_SCREENS": '[{use = "image_safety"}]'}
+        store = open_store("sqlite:///:memory:")
+        settings = read_settings(full, environ)
+        lines = Runtime(settings, build_guard(settings, store), FakeGenerator(), store).describe()
+        return [line for line in lines if line.startswith("warning")]
+
+    terms = '{use = "terms", terms = ["zorblax"], category = "sentinel"}'
+    assert warnings(f"[{terms}]") == ["warning         forbidden, but scored by no configured screen: teapots"]
+    # What is only noted is not forbidden, and what a screen of somebody's own scores is not known.
+    assert warnings(f"[{terms}]", POLICY) == []
+    assert warnings(f'[{terms}, {{use = "fakes:FakeJudge"}}]') == []

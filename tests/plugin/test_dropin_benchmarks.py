@@ -27,6 +27,9 @@ def left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logger.setLevel(level)
     torch.set_num_threads(threads)
     gc.unfreeze()
+    # As it is for every test.
+    gc.collect()
+    gc.freeze()
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: Any, name: str, *arguments: str) -> str:

@@ -21,7 +21,8 @@ PROMPTS = Path(__file__).parents[2] / "examples" / "prompts"
 
 def ordinary_prompts() -> Iterator[str]:
     yield from samples.ORDINARY
-    for file in sorted(PROMPTS.glob("*.tsv")):
+    # Tries to get a teapot are disguised on purpose.
+    for file in sorted({*PROMPTS.glob("*.tsv")} - {PROMPTS / "teapots.tsv", PROMPTS / "teapot_attempts.tsv"}):
         with file.open(encoding="utf-8", newline="") as lines:
             yield from (row["prompt"] for row in csv.DictReader(lines, delimiter="\t"))
 

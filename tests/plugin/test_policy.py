@@ -286,3 +286,18 @@ def test_the_shipped_policys_concepts_fit_into_a_clip_text_encoder() -> None:
     text = Policy.default().guidance.text
     # CLIP reads 75 tokens and has most of such words whole; even at two tokens a word and one a sign they fit.
     assert 0 < 2 * len(text.split()) + text.count(",") + text.count("-") <= 75
+
+
+def test_every_policy_that_ships_is_found_by_its_name() -> None:
+    assert Policy.shipped("default") == Policy.default()
+    harmless = Policy.shipped("harmless")
+    assert harmless.name == "harmless"
+    assert list(harmless.categories) == ["teapots"]
+    assert harmless.guidance.text == "teapot"
+    assert not any(rule.action is Action.FLAG for rule in harmless.categories.values())
+
+
+@pytest.mark.parametrize("name", ["", "harm", "../policies/default", "default.toml"])
+def test_a_policy_that_does_not_ship_is_answered_with_those_that_do(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"policy\.name: .*default, harmless"):
+        Policy.shipped(name)

@@ -106,9 +106,9 @@ def test_json_of_one_name_is_a_list_of_one(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_an_unknown_name_is_told_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["screens", "teapots"]) == 2
+    assert main(["screens", "zorblax"]) == 2
     err = capsys.readouterr().err
-    assert "'teapots'" in err and "open_nsfw" in err and "terms" in err
+    assert "'zorblax'" in err and "open_nsfw" in err and "terms" in err
 
 
 def test_the_packages_weights_are_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from page_fakes import POLICY
 from safelight import CoolDown, Decision, InvalidRequest, Outcome, Policy, Reason, Stage, Verdict
 from safelight.policy import Action
-from safelight_ui.notices import Notices, footer, header
+from safelight_ui.notices import Notices, footer, header, vocabulary
 
 EVIL = "<script>alert(1)</script>"
 BLOCKED = Decision(
@@ -35,6 +35,7 @@ def test_texts_from_the_configuration_are_shown_as_text() -> None:
         notices().unavailable(replace(BLOCKED, verdicts=(Verdict(EVIL, Stage.PROMPT, outcome=Outcome.FAILED),))),
         notices().invalid(InvalidRequest(EVIL, EVIL)),
         header(EVIL),
+        vocabulary({EVIL: [EVIL]}),
         footer(Policy.parse(POLICY), prompt_screens=[EVIL], image_screens=[EVIL], judge_note=EVIL),
     ]
     for html in shown:
@@ -89,3 +90,7 @@ def test_a_pause_says_until_when_and_which_decision_to_appeal() -> None:
 def test_a_hold_says_that_a_person_has_to_look() -> None:
     html = notices().paused(CoolDown(None, decision_id="dec_9"))
     assert "a person has looked" in html and "goes on by itself" not in html
+
+
+def test_a_model_that_names_no_words_has_no_list() -> None:
+    assert vocabulary({}) == vocabulary({"things": ()}) == ""

@@ -13,13 +13,13 @@ from PIL import Image, UnidentifiedImageError
 from playwright.async_api import BrowserContext, async_playwright
 
 from disguises_of_zorblax import ALL
-from fakes import SENTINEL, has_marker
+from fakes import SENTINEL, FakeGenerator, has_marker
 from page_browser import CHROMIUM, FLAGS, Stage, Visit, open_page
 from page_fakes import JUDGE_NOTE, ObedientGenerator, page_runtime, served
 from safelight.encoding import encode_png, sha256_hex
 from safelight.policy import Decision
 from safelight.request import GenerationRequest, Principal
-from safelight_ui.page import create_app
+from safelight_ui.page import IDEAS, create_app, ideas
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -276,9 +276,22 @@ async def test_the_page_says_what_it_is_and_what_is_configured(stage: Stage, reg
     assert JUDGE_NOTE[1:] in text
 
 
-async def test_an_idea_fills_the_prompt(regular: Visit) -> None:
-    await regular.page.get_by_text("a red teapot on a wooden table").click()
-    await regular.page.wait_for_function("document.querySelector('#prompt textarea').value.startsWith('a red teapot')")
+async def test_an_idea_fills_the_prompt(stage: Stage, regular: Visit) -> None:
+    for example in stage.generator.examples:
+        await regular.page.get_by_text(example, exact=True).click()
+        await regular.page.wait_for_function(
+            "wanted => document.querySelector('#prompt textarea').value === wanted", arg=example
+        )
+
+
+async def test_the_page_lists_what_the_model_knows(regular: Visit) -> None:
+    listed = await regular.page.locator(".sl-knows").inner_text()
+    assert "things" in listed and "cup, <boat>" in listed
+    assert "places" not in listed
+
+
+async def test_a_model_that_says_nothing_of_itself_gets_the_pages_own_ideas() -> None:
+    assert ideas(FakeGenerator()) == IDEAS
 
 
 async def test_a_narrow_screen_can_use_it(stage: Stage) -> None:

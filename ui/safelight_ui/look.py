@@ -43,6 +43,11 @@ CSS = """
 .sl-header .sl-note { margin-top: .7rem; padding: .5rem .8rem; border-radius: var(--radius-md);
   border-left: 4px solid var(--primary-400); background: var(--block-background-fill);
   color: var(--body-text-color); font-size: .93rem; }
+.sl-knows { padding: 0 1.1rem; font-size: .9rem; line-height: 1.5; }
+.sl-knows h3 { margin: 0 0 .3rem; font-size: 1rem; }
+.sl-knows dl { margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: .1rem .7rem; }
+.sl-knows dt { font-weight: 600; }
+.sl-knows dd { margin: 0; }
 .gradio-container .html-container { padding: 0; }
 .gradio-container .main, .gradio-container .wrap { width: 100%; }
 .sl-ask button, #prompt textarea { min-height: 48px; }
@@ -79,4 +84,8 @@ CSS = """
 .sl-card ul { margin: .3rem 0 0; padding-left: 1.1rem; list-style: disc; }
 .sl-footer { font-size: .85rem; color: var(--body-text-color-subdued); text-align: center; padding: .6rem 0 1rem; }
 .sl-footer p { margin: .25rem 0; }
+@media (max-width: 640px) {
+  #gallery { height: 372px !important; }
+  #gallery .gallery-item:only-child .thumbnail-item { height: 344px; }
+}
 """

@@ -5,7 +5,7 @@ Every text that goes in is escaped. None of it is ever a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -180,6 +180,18 @@ def header(note: str) -> str:
         "<p>Pictures from words: every prompt is read, every picture is looked at before you see it, "
         f"and every refusal says why.</p>{about}</header>"
     )
+
+
+def vocabulary(knows: Mapping[str, Sequence[str]]) -> str:
+    """Return the words that a model knows, or nothing where it does not say.
+
+    Args:
+        knows: Words by their kind, such as things and colours.
+    """
+    rows = "".join(
+        f"<dt>{escape(kind)}</dt><dd>{escape(', '.join(words))}</dd>" for kind, words in knows.items() if words
+    )
+    return f'<section class="sl-knows"><h3>What it can draw</h3><dl>{rows}</dl></section>' if rows else ""
 
 
 def _card(state: str, tone: str, heading: str, body: str) -> str:

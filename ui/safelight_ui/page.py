@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from safelight.backends.device_watch import ending_when_lost
 from safelight.canary import watching
 from safelight.config import Runtime
 from safelight.errors import MissingExtra
+from safelight.generators import Generator
 
 try:
     import gradio as gr
@@ -26,7 +27,7 @@ except ModuleNotFoundError as error:
 from .creating import MAX_PICTURES, Creating
 from .doorkeeper import Doorkeeper
 from .look import CSS, theme
-from .notices import WELCOME, Notices, footer, header
+from .notices import WELCOME, Notices, footer, header, vocabulary
 from .pictures import PictureFolder
 from .visitors import Visitors
 
@@ -113,14 +114,14 @@ def _blocks(runtime: Runtime, pictures: PictureFolder) -> gr.Blocks:
                 elem_id="prompt",
             )
             button = gr.Button("Create", variant="primary", scale=1, min_width=120, elem_id="create")
-        ideas = gr.Dataset(components=[prompt], samples=[[idea] for idea in IDEAS], label="Ideas", type="index")
-        # In the browser alone: the server has no part in it.
-        ideas.click(None, ideas, prompt, js=f"place => {json.dumps(IDEAS)}[place]", api_visibility="private")
+        _idea_buttons(prompt, ideas(runtime.generator))
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
                 gallery = _gallery(pictures)
             with gr.Column(scale=2, min_width=300):
                 status = gr.HTML(WELCOME, elem_id="status")
+                if words := vocabulary(getattr(runtime.generator, "knows", {})):
+                    gr.HTML(words)
         negative, count, seed, *rest = _options()
         gr.HTML(
             footer(
@@ -142,6 +143,17 @@ def _blocks(runtime: Runtime, pictures: PictureFolder) -> gr.Blocks:
         )
     blocks.queue(max_size=MAX_WAITING, api_open=False)
     return blocks
+
+
+def ideas(generator: Generator) -> tuple[str, ...]:
+    """Return the prompts that the page offers: the generator's own examples, or what any good model draws."""
+    return tuple(getattr(generator, "examples", ())) or IDEAS
+
+
+def _idea_buttons(prompt: gr.Textbox, texts: Sequence[str]) -> None:
+    buttons = gr.Dataset(components=[prompt], samples=[[text] for text in texts], label="Ideas", type="index")
+    # In the browser alone: the server has no part in it.
+    buttons.click(None, buttons, prompt, js=f"place => {json.dumps(texts)}[place]", api_visibility="private")
 
 
 def _gallery(pictures: PictureFolder) -> gr.Gallery:

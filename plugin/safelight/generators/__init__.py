@@ -23,7 +23,9 @@ Progress = Callable[[int, int], None]
 class Generator(Protocol):
     """Makes pictures for a request that was already allowed.
 
-    ``name`` is a model id for clients; ``note`` is one plain sentence about the model for a person.
+    ``name`` is a model id for clients; ``note`` is one plain sentence about the model for a person. A generator may
+    also have ``examples``, whole prompts that it draws well, and ``knows``, the words that it knows by their kind: the
+    page shows both.
     """
 
     name: str

@@ -1,67 +1,67 @@
-"""The sample model: a true Stable Diffusion XL pipeline that needs no download, and whose pictures are abstract noise.
+"""The sample model: a true Stable Diffusion XL pipeline that needs no download, and draws a small world of things.
 
-It is there so that everything else can be tried: installed, called through the API, screened, refused. Its weights are
-random (see ``tiny_sdxl``). It is built once, kept as files in a cache folder, and loaded from there like any model.
+It is there so that everything else can be tried on pictures that mean something: installed, called through the API,
+screened, refused. It was trained for this on simple drawings (see the model card in ``embedded_sdxl``), knows the words
+of ``embedded_words`` and their synonyms, and answers any other word with an empty scene.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, MissingExtra
 from ..request import GenerationRequest
 from . import Progress
+from .embedded_files import FOLDER, check_files
+from .embedded_words import COLOURS, EXAMPLES, KNOWS, PLACES, THINGS
 from .running import PipelineRunner
 
-VERSION = 1
-"""Goes up with every change to what is built, so that nobody loads an older build from the cache."""
-
-STEPS = 8
+STEPS = 20
+GUIDANCE = 3.0
 DEFAULT_SIDE = 512
-NATIVE_SIDE = 256
-"""Longest side that the model itself makes, in pixels: half a second on one core. More is enlarged from that."""
+NATIVE_SIDE = 64
+"""Side of the pictures that the model learned, in pixels."""
+MARGIN = 6
+"""Of those, how many at an edge are surroundings and hardly ever a part of the thing."""
 
 
 class EmbeddedGenerator:
-    """Makes abstract noise with a small, untrained SDXL pipeline on the CPU.
+    """Draws simple pictures with a small SDXL pipeline on the CPU, in about half a second each.
 
     Args:
-        cache_dir: Where the model is kept; by default ``safelight`` in the user's cache folder, which is
-            ``XDG_CACHE_HOME`` or ``~/.cache``.
         threads: CPU threads that torch uses, in the whole process.
 
     Raises:
-        ConfigError: If the folder cannot be written, or ``threads`` is below 1.
+        ConfigError: If a file of the model is not as it was shipped, or ``threads`` is below 1.
         MissingExtra: If torch, diffusers or transformers is not installed.
     """
 
     name = "safelight-embedded-sdxl"
     note = (
-        "This is the embedded sample model: its weights are untrained, so its pictures are abstract noise; "
+        f"This is the embedded sample model: it draws simple pictures of {len(THINGS)} things in {len(COLOURS)} "
+        f"colours and {len(PLACES)} places, and an empty scene for words that it does not know; "
         'for real pictures set [generator] use = "diffusers" and a model in safelight.toml.'
     )
+    examples = EXAMPLES
+    knows = KNOWS
 
-    def __init__(self, *, cache_dir: str | None = None, threads: int = 1) -> None:
+    def __init__(self, *, threads: int = 1) -> None:
         if threads < 1:
             raise ConfigError(f"generator.threads: must be at least 1, not {threads}")
-        folder = Path(cache_dir) if cache_dir else _cache_folder()
-        with _quiet_libraries():
-            pipe = _load(folder)
         self._threads = threads
-        self._runner = PipelineRunner(pipe, steps=STEPS)
+        self._runner = PipelineRunner(load(), steps=STEPS)
 
     def generate(self, request: GenerationRequest, progress: Progress) -> Sequence[Image.Image]:
         """Return ``request.n`` RGB pictures of exactly the asked size, 512 x 512 where none is asked.
 
-        They are made with at most 256 pixels on the longer side and then enlarged: noise has no detail to lose.
+        They are drawn with 64 x 64 pixels and then enlarged; see :func:`enlarged` for what is not square.
 
         Raises:
             InvalidRequest: If the request sets a text that SDXL does not read; the message names it.
@@ -71,69 +71,88 @@ class EmbeddedGenerator:
 
         # Here and not at the start, because torch keeps the number by thread.
         torch.set_num_threads(self._threads)
-        width, height = request.width or DEFAULT_SIDE, request.height or DEFAULT_SIDE
-        scale = min(1.0, NATIVE_SIDE / max(width, height))
-        made = self._runner.generate(
-            replace(request, width=_native(width * scale), height=_native(height * scale)), progress
-        )
-        return [picture.resize((width, height), Image.Resampling.BICUBIC) for picture in made]
+        guidance = GUIDANCE if request.guidance_scale is None else request.guidance_scale
+        size = request.width or DEFAULT_SIDE, request.height or DEFAULT_SIDE
+        own = replace(request, width=NATIVE_SIDE, height=NATIVE_SIDE, guidance_scale=guidance)
+        return [enlarged(picture, size) for picture in self._runner.generate(own, progress)]
 
 
-def _native(side: float) -> int:
-    # Whole latents of 8 pixels, and no fewer than 8 of them, or every norm would average over next to nothing.
-    return max(64, 8 * round(side / 8))
+def enlarged(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return a square drawing at any size: whole and in the middle, its surroundings going on where there is more room.
+
+    Bicubic keeps outlines crisp without a halo around them. The scenes are level bands, so what goes on is more table,
+    sky or sea. Asked for a longer picture, the model itself would draw two things or a stretched one.
+
+    Args:
+        picture: The square drawing.
+        size: Width and height wanted, in pixels, from 1 x 1 up.
+    """
+    width, height = size
+    side = min(size)
+    pixels = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
+    if width > side:
+        pixels = _gone_on(pixels, width, level=False)
+    elif height > side:
+        pixels = _gone_on(pixels.swapaxes(0, 1), height, level=True).swapaxes(0, 1)
+    return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def _cache_folder() -> Path:
-    # The convention of the desktop, not a setting of Safelight's; where it is relative, it must be ignored.
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
-    return base / "safelight"
+def _gone_on(pixels: np.ndarray[Any, Any], length: int, *, level: bool) -> np.ndarray[Any, Any]:
+    """Return a square [side, side, 3] as [side, length, 3], with what is at its left and right edges going on.
+
+    The edge fades into the median of the margin, since a cloud that is cut off would become a streak; where ``level``,
+    into one colour, as above and below a scene of level bands.
+    """
+    side = len(pixels)
+    if side == 1:
+        # Too little for two margins.
+        return np.repeat(pixels, length, axis=1)
+    margin = max(1, MARGIN * side // NATIVE_SIDE)
+    over = (0, 1) if level else 1
+    left = np.median(pixels[:, :margin], axis=over, keepdims=True)
+    right = np.median(pixels[:, -margin:], axis=over, keepdims=True)
+    own = np.linspace(0, 1, margin, dtype=np.float32)[None, :, None]
+    before = (length - side) // 2
+    parts = (
+        np.broadcast_to(left, (side, before, 3)),
+        left + (pixels[:, :margin] - left) * own,
+        pixels[:, margin:-margin],
+        right + (pixels[:, -margin:] - right) * own[:, ::-1],
+        np.broadcast_to(right, (side, length - side - before, 3)),
+    )
+    return np.concatenate(parts, axis=1)
 
 
-def _load(parent: Path) -> Any:
+def load(folder: Path = FOLDER) -> Any:
+    """Return the ``StableDiffusionXLPipeline`` itself, in float32 on the CPU, a new one each time.
+
+    Its own pictures are of 64 x 64 pixels: ask for that size, or they are no drawings.
+
+    Args:
+        folder: The model's files.
+
+    Raises:
+        ConfigError: If a file is not as it was shipped.
+        MissingExtra: If torch, diffusers or transformers is not installed.
+    """
     try:
+        import torch
         from diffusers import StableDiffusionXLPipeline
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "diffusers", "embedded", needed_by="the embedded model") from error
-    folder = parent / f"embedded-sdxl-{VERSION}"
-    try:
-        if not folder.is_dir():
-            _build_into(folder)
+    check_files(folder)
+    with _quiet_libraries():
         return StableDiffusionXLPipeline.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, add_watermarker=False
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, add_watermarker=False
         )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"generator.cache_dir: cannot keep or load the embedded model in {folder} ({error}); "
-            "delete that folder, or name another one that can be written"
-        ) from error
-
-
-def _build_into(folder: Path) -> None:
-    """Build the model beside ``folder`` and rename it, so that nobody ever sees half of it."""
-    from .tiny_sdxl import build
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        built = Path(scratch) / folder.name
-        build().save_pretrained(built, safe_serialization=True)
-        try:
-            os.replace(built, folder)
-        except OSError:
-            # Another process was quicker, and its build is the same.
-            if not folder.is_dir():
-                raise
 
 
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Silence the progress bars and advice that the libraries print while they load, and put them back afterwards."""
-    try:
-        from diffusers.utils import logging as diffusers_logging
-        from transformers.utils import logging as transformers_logging
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "diffusers", "embedded", needed_by="the embedded model") from error
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
     libraries = diffusers_logging, transformers_logging
     before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     for library in libraries:

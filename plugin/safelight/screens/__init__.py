@@ -14,6 +14,7 @@ PROMPT_SCREENS: Mapping[str, str] = {
     "terms": "safelight.screens.terms:TermsScreen",
     "minilm_head": "safelight.screens.minilm_head:MiniLMHeadScreen",
     "sentence_head": "safelight.screens.sentence_head:SentenceHeadScreen",
+    "teapot_head": "safelight.screens.teapot_head:TeapotHeadScreen",
     "llm_judge": "safelight.screens.llm_judge:LLMJudge",
 }
 IMAGE_SCREENS: Mapping[str, str] = {
@@ -27,6 +28,7 @@ IMAGE_SCREENS: Mapping[str, str] = {
     "shieldgemma": "safelight.screens.shieldgemma:ShieldGemmaScreen",
     "vlm_judge": "safelight.screens.vlm_judge:VLMJudge",
     "vlm_api_judge": "safelight.screens.vlm_api_judge:VLMAPIJudge",
+    "teapots": "safelight.screens.teapots:TeapotScreen",
 }
 
 

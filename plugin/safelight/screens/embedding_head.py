@@ -14,15 +14,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import chain
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..normalise import View
+from ..normalise import View, views
 from ..request import GenerationRequest, Turn
 from ..verdict import Outcome, Stage, Verdict
+from .earlier_turns import MAX_TURNS, pointed_at, said_earlier
 
 WINDOW = 64
 """Tokens that are judged at a time. In longer passages one request is averaged away by what surrounds it."""
@@ -138,24 +140,34 @@ class HeadScreen:
         embedder: The model.
         head: The head that was trained for it.
         clause_shift: By how many logits a clause alone must be surer than a window.
+        turns: How many of a person's newest turns a prompt that points back is read together with; 0 for none.
+
+    Raises:
+        ConfigError: If ``turns`` is out of range.
     """
 
-    def __init__(self, *, name: str, model: str, embedder: Embedder, head: Head, clause_shift: float) -> None:
+    def __init__(
+        self, *, name: str, model: str, embedder: Embedder, head: Head, clause_shift: float, turns: int = 0
+    ) -> None:
+        if not 0 <= turns <= MAX_TURNS:
+            raise ConfigError(f"{name}.turns: must be from 0 to {MAX_TURNS}, not {turns}")
         self.name = name
+        self._turns = turns
         self.model = f"{model}+head-{head.digest}"
         self._embedder = embedder
         self._head = head
         self._clause_shift = clause_shift
 
     async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
-        """Judge what the request asks to show. The history is not read.
+        """Judge what the request asks to show; where it points back to earlier turns, together with these.
 
         The verdict has a reason where the text is none that the model knows: then only high scores mean anything.
 
         Raises:
             ValueError: If the model's answer is no array of finite numbers.
         """
-        passages, remark = await asyncio.to_thread(self._passages, request)
+        meant = pointed_at(request.prompt, said_earlier(history, self._turns))
+        passages, remark = await asyncio.to_thread(self._passages, request, meant)
         if passages is None:
             return Verdict(
                 screen=self.name,
@@ -187,16 +199,20 @@ class HeadScreen:
         """Return the tokens that the model is shown for a text."""
         return self._embedder.tokens(text)
 
-    def _passages(self, request: GenerationRequest) -> tuple[Mapping[Tokens, float] | None, str]:
+    def _passages(
+        self, request: GenerationRequest, meant: str | None = None
+    ) -> tuple[Mapping[Tokens, float] | None, str]:
         """Return each distinct passage with its shift, and the first channel's remark that has one.
+
+        ``meant`` is the prompt with the turns that it points back to, if it does.
 
         None stands for the passages where there are more than the screen can read.
         """
         found: dict[Tokens, float] = {}
         work = 0
         remark = ""
-        for views in _channels(request):
-            texts = self._worth_reading(views)
+        for found_in in chain(_channels(request), [views(meant)] if meant else []):
+            texts = self._worth_reading(found_in)
             remark = remark or self._remark(*texts[0])
             for text, tokens in texts:
                 for passage, shift in self._parts(text, tokens, windows=text == texts[0][0]):

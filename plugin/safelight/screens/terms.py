@@ -1,26 +1,34 @@
 """A list of terms that an operator forbids, found through the normaliser's disguises.
 
-What is covered: each term as a whole word or phrase, in any view of any channel (see ``normalise``).
-What is not covered: synonyms, other languages, meaning, words split over several requests. Terms of fewer than
-``MIN_CIPHER_LETTERS`` letters are not looked for backwards or in ciphers, where ordinary words would be hits: "png" is
-"cat" in rot13.
+What is covered: each term as a whole word or phrase, in any view of any channel (see ``normalise``); in writings
+without gaps between words, as in Chinese, Japanese and Thai, and in Korean, where endings are written on, anywhere in
+a text. With ``turns``, also a term that a prompt points back to, and one that is told in bits or letter by letter
+(``earlier_turns``).
+What is not covered: synonyms, other languages, meaning; without ``turns``, words split over several requests. Terms of
+fewer than ``MIN_CIPHER_LETTERS`` letters are not looked for backwards or in ciphers, where ordinary words would be
+hits: "png" is "cat" in rot13.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import ClassVar
 
 from ..errors import ConfigError
-from ..normalise import fold
+from ..normalise import View, fold, views
 from ..policy import Policy
 from ..request import GenerationRequest, Turn
 from ..verdict import Stage, Verdict
 from .card import ScreenCard
+from .earlier_turns import MAX_TURNS, joined, pointed_at, said_earlier
 
 MIN_CIPHER_LETTERS = 5
 _CIPHERS = ("reversed", "rot13", "atbash", "caesar", "pig_latin")
+
+_WITHOUT_GAPS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
+"""Writings, as Unicode's names of their letters begin, whose words have no gap on both sides."""
 
 
 class TermsScreen:
@@ -29,6 +37,8 @@ class TermsScreen:
     Args:
         terms: Words or phrases, compared after the same folding that the views went through.
         category: The category they count for.
+        turns: How many of a person's newest turns a prompt is read together with; 0 for none. The reason then says
+            ``earlier turns``.
         name: How the screen signs its verdicts.
         policy: The policy that will rule, where it is known: a category that it lacks would find and change nothing.
 
@@ -42,33 +52,61 @@ class TermsScreen:
         source="Safelight's own code; the list is the operator's",
         licence="Apache-2.0",
         covers="one category of the operator's choice: each term as a whole word or phrase, through disguises",
-        misses="synonyms, other languages, meaning, words split over several requests; terms of fewer than "
-        f"{MIN_CIPHER_LETTERS} letters backwards or in ciphers",
+        misses="synonyms, other languages, meaning; words split over several requests, unless turns is set; terms of "
+        f"fewer than {MIN_CIPHER_LETTERS} letters backwards or in ciphers",
     )
 
     def __init__(
-        self, *, terms: Sequence[str], category: str, name: str = "terms", policy: Policy | None = None
+        self,
+        *,
+        terms: Sequence[str],
+        category: str,
+        turns: int = 0,
+        name: str = "terms",
+        policy: Policy | None = None,
     ) -> None:
         if policy is not None and category not in policy.categories:
             raise ConfigError(f"terms.category: {category!r} is none of the policy's: {', '.join(policy.categories)}")
         if isinstance(terms, str) or not terms or not all(isinstance(term, str) for term in terms):
             raise ConfigError("terms: must be a list of at least one text")
+        if not 0 <= turns <= MAX_TURNS:
+            raise ConfigError(f"terms.turns: must be from 0 to {MAX_TURNS}, not {turns}")
         folded = [fold(term) for term in terms]
         if not all(folded):
             raise ConfigError("terms: a term has no letters or digits left after folding")
         self.name = name
         self._category = category
+        self._turns = turns
         self._any = _pattern(folded)
         self._long = _pattern([term for term in folded if len(term) >= MIN_CIPHER_LETTERS])
 
     async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
-        """Look for the terms in every view of every channel."""
+        """Look for the terms in every view of every channel, and in the prompt together with earlier turns."""
         for channel, found in request.views.items():
-            for view in found:
-                pattern = self._long if any(cipher in view.kind for cipher in _CIPHERS) else self._any
-                if pattern is not None and pattern.search(view.text):
-                    return self._verdict(1.0, f"term in {channel}, view {view.kind}")
+            if view := self._holds(found):
+                return self._verdict(1.0, f"term in {channel}, view {view.kind}")
+        earlier = said_earlier(history, self._turns)
+        if earlier and self._told(request.prompt, earlier):
+            return self._verdict(1.0, "term in prompt with earlier turns")
         return self._verdict(0.0, "")
+
+    def _holds(self, found: Sequence[View]) -> View | None:
+        """Return the first view that holds a term."""
+        for view in found:
+            pattern = self._long if any(cipher in view.kind for cipher in _CIPHERS) else self._any
+            if pattern is not None and pattern.search(view.text):
+                return view
+        return None
+
+    def _told(self, prompt: str, earlier: Sequence[str]) -> bool:
+        """Return whether a prompt that holds no term asks for one together with the turns before it."""
+        meant = pointed_at(prompt, earlier)
+        if meant is not None and self._holds(views(meant)):
+            return True
+        # After a refused request an innocent one passes: what an earlier turn holds by itself is not asked for now.
+        return any(
+            self._holds(views(row.whole)) and not self._holds(views(row.before)) for row in joined(prompt, earlier)
+        )
 
     def _verdict(self, score: float, reason: str) -> Verdict:
         return Verdict(
@@ -78,5 +116,15 @@ class TermsScreen:
 
 def _pattern(terms: Sequence[str]) -> re.Pattern[str] | None:
     # Longest first, so that a phrase is found before a word in it. Escaped: a term is no pattern.
-    choices = "|".join(re.escape(term) for term in sorted(terms, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)(?:{choices})(?!\w)") if terms else None
+    choices = "|".join(_whole(term) for term in sorted(terms, key=len, reverse=True))
+    return re.compile(choices) if terms else None
+
+
+def _whole(term: str) -> str:
+    """Return the pattern of a term as a word of its own, at each end where its writing has gaps between words."""
+    before, after = ("" if _gapless(char) else edge for char, edge in ((term[0], r"(?<!\w)"), (term[-1], r"(?!\w)")))
+    return before + re.escape(term) + after
+
+
+def _gapless(char: str) -> bool:
+    return not char.isascii() and unicodedata.name(char, "").startswith(_WITHOUT_GAPS)

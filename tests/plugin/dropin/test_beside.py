@@ -58,7 +58,7 @@ class Watched:
         judge: LateJudge | None = None,
         *,
         go_at: int | None = None,
-        until: Callable[[], bool] = lambda: True,
+        until: Callable[[], bool] | None = None,
     ) -> None:
         self.steps = 0
         self.decodings = 0
@@ -73,11 +73,14 @@ class Watched:
         with self.stepped:
             self.steps += 1
             self.stepped.notify_all()
-        if self._judge is not None and self.steps == self._go_at:
-            self._judge.go.set()
-            # The steps of a tiny model may all be over before a slow machine has written a ruling down.
-            while not self._until():
-                time.sleep(0.01)
+        if self._judge is None or self._go_at is None or self.steps < self._go_at:
+            return
+        self._judge.go.set()
+        # The steps of a tiny model may all be over before a slow machine has written a ruling down, and handed it on.
+        while self._until is not None:
+            time.sleep(0.01)
+            if self._until():
+                break
 
     def _after_decoding(self, *args: Any) -> None:
         self.decodings += 1

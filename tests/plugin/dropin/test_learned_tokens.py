@@ -10,7 +10,7 @@ from transformers import ByT5Tokenizer
 
 import tiny_parts as parts
 from safelight.dropin.learned_tokens import learned_tokens, used_tokens
-from tiny_sdxl import tiny_sdxl
+from trained_sdxl import trained_tokenizer
 
 LEARNED: list[Any] = [
     "<shard>",
@@ -32,7 +32,7 @@ def _with_learned(tokenizer: Any) -> Any:
 
 
 TOKENIZERS = {
-    "clip": _with_learned(tiny_sdxl().tokenizer),
+    "clip": _with_learned(trained_tokenizer()),
     "t5": _with_learned(parts.t5_tokenizer()),
     "python": _with_learned(ByT5Tokenizer()),
 }
@@ -54,7 +54,7 @@ def test_a_token_is_found_in_another_case_and_in_any_of_the_texts() -> None:
 
 
 def test_reading_leaves_the_shared_tokenizer_as_it_is() -> None:
-    tokenizer = _with_learned(tiny_sdxl().tokenizer)
+    tokenizer = _with_learned(trained_tokenizer())
     # As in the middle of another thread's call.
     tokenizer.backend_tokenizer.enable_truncation(3)
     tokenizer.backend_tokenizer.enable_padding(length=9)
@@ -64,5 +64,5 @@ def test_reading_leaves_the_shared_tokenizer_as_it_is() -> None:
 
 
 def test_what_has_no_learned_tokens_is_not_read() -> None:
-    assert used_tokens(tiny_sdxl().tokenizer, ["<shard>"]) == ()
+    assert used_tokens(trained_tokenizer(), ["<shard>"]) == ()
     assert used_tokens(None, ["<shard>"]) == ()

@@ -15,6 +15,7 @@ import tiny_pipelines
 from safelight.dropin.safety_guidance import check_guidance, check_step, steered
 from safelight.errors import ConfigError, InvalidRequest
 from tiny_sdxl import tiny_sdxl
+from trained_sdxl import trained_tokenizer
 
 CONCEPTS = "teapots, kettles"
 
@@ -189,10 +190,10 @@ def test_sdxls_model_is_given_the_concepts_on_its_negative_half() -> None:
 
 
 def test_a_long_negative_of_a_caller_pushes_no_concept_out_of_the_encoder() -> None:
-    pipe = tiny_sdxl()
+    tokenizer = trained_tokenizer()
     found = changed(prompt="a", negative_prompt="fog " * 200)
-    read = pipe.tokenizer(found["negative_prompt"], max_length=77, truncation=True).input_ids
-    assert pipe.tokenizer.decode(read, skip_special_tokens=True).replace(" ", "").startswith("teapots,kettles,fog")
+    read = tokenizer(found["negative_prompt"], max_length=77, truncation=True).input_ids
+    assert tokenizer.decode(read, skip_special_tokens=True).replace(" ", "").startswith("teapots,kettles,fog")
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3", "flux"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from disguises_of_zorblax import ALL, ORDINARY
 from fakes import ALICE
 from safelight.errors import ConfigError
-from safelight.request import GenerationRequest
+from safelight.request import GenerationRequest, Turn
 from safelight.screens.terms import TermsScreen
 
 
@@ -53,3 +54,70 @@ async def test_a_term_is_no_pattern() -> None:
 def test_a_list_without_terms_is_refused(terms: Any) -> None:
     with pytest.raises(ConfigError, match="term"):
         TermsScreen(terms=terms, category="x")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["赤いティーポットを描いて", "桌上的红色茶壶和杯子", "빨간 찻주전자를 그려 줘", "ขอกาน้ำชาสีแดงหน่อย"]
+)
+async def test_a_term_is_found_inside_a_text_of_a_writing_without_gaps(prompt: str) -> None:
+    screen = TermsScreen(terms=["ティーポット", "茶壶", "찻주전자", "กาน้ำชา", "чай"], category="x")
+    assert await score(screen, prompt) == 1.0
+    assert await score(screen, "красный чайник") == 0.0
+
+
+async def told(screen: TermsScreen, *prompts: str) -> float:
+    *earlier, prompt = prompts
+    turns = [Turn({"prompt": text}, datetime.now(UTC), None) for text in earlier]
+    verdict = await screen.screen_prompt(GenerationRequest(prompt, ALICE), turns)
+    assert ("earlier turns" in verdict.reason) == (verdict.scores["x"] == 1.0)
+    return verdict.scores["x"]
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ("a zorblax", "the same, but red"),
+        ("a zorblax", "make it bigger", "and in blue"),
+        ("zor", "blax"),
+        ("z0r", "bl4x"),
+        ("a picture of a zor", "blax"),
+        ("zo", "rbl", "ax"),
+        ("the first letter is z", "then o", "r", "b", "l", "a", "and an x"),
+    ],
+)
+async def test_with_turns_a_term_that_is_told_over_several_requests_is_found(prompts: tuple[str, ...]) -> None:
+    assert await told(TermsScreen(terms=["zorblax"], category="x", turns=8), *prompts) == 1.0
+    assert await told(TermsScreen(terms=["zorblax"], category="x"), *prompts) == 0.0
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ("a zorblax", "a boat"),
+        ("a zorblax", "now a blue boat"),
+        ("a zorblax", "a boat", "the same, but red"),
+        ("zorblax", "cat"),
+        ("a zorblax", "x"),
+    ],
+)
+async def test_an_innocent_prompt_after_a_refused_one_passes(prompts: tuple[str, ...]) -> None:
+    assert await told(TermsScreen(terms=["zorblax"], category="x", turns=8), *prompts) == 0.0
+
+
+async def test_turns_further_back_than_was_set_are_not_read() -> None:
+    prompts = ("zorblax", "make it red", "make it small", "make it round")
+    assert await told(TermsScreen(terms=["zorblax"], category="x", turns=3), *prompts) == 1.0
+    assert await told(TermsScreen(terms=["zorblax"], category="x", turns=2), *prompts) == 0.0
+
+
+async def test_an_ordinary_prompt_after_another_is_no_hit() -> None:
+    screen = TermsScreen(terms=["teapot", "tea pot", "zorblax"], category="x", turns=8)
+    pairs = [pair for pair in zip(ORDINARY[::3], ORDINARY[1::3], strict=False) if "teapot" not in pair[0]]
+    assert len(pairs) > 25
+    assert [pair for pair in pairs if await told(screen, *pair)] == []
+
+
+@pytest.mark.parametrize("turns", [-1, 51])
+def test_a_number_of_turns_out_of_range_is_refused(turns: int) -> None:
+    with pytest.raises(ConfigError, match="turns"):
+        TermsScreen(terms=["zorblax"], category="x", turns=turns)

@@ -1,0 +1,169 @@
+"""What a prompt asks for together with the turns before it, for screens that read texts.
+
+"The same, but red" says nothing alone, and neither does "pot" after "tea". A prompt is read together with earlier
+turns only where it leans on them, because most prompts do not: after a refused request, an innocent one must pass.
+
+What is covered, in English: prompts that point back ("the same again", "the thing from before", "make it red"), which
+are read with the newest turn that does not itself point back; those that point further ("the first one", "earlier"),
+which are read with all the turns given; bits of up to ``BIT_WORDS`` words, which are joined with the turns beside
+them; and single letters, turn by turn. What is not covered: other languages' ways of pointing back, a request told in
+whole sentences that do not mention one another, and turns that a store does not keep.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..normalise import fold
+from ..request import Turn
+
+MAX_TURNS = 50
+"""Most turns that a screen can be told to read."""
+
+BIT_WORDS = 2
+"""A text of so few words is a bit of one, as far as anybody can tell."""
+
+MIN_LETTERS = 3
+"""Turns of single letters in a row from which they are read as a word."""
+
+REACH = 200
+"""Characters on each side of where two turns meet that are joined. A term that is told in bits lies across that place,
+and even with each letter written as a code of ten characters it is shorter; so what is read does not grow with what
+somebody tells, or for how many turns."""
+
+_NEGATIVE = "negative_prompt"
+
+# What a text names by itself, so that it needs no other.
+_OWN = r"(?:an?|the|some|any|my|our|his|her|two|three|four|five|many|more)\b"
+_START = (
+    r"^(?:(?:and|now|then|but|or|also|ok|okay|so|please|next|can you|could you|i want you to|maybe|perhaps|let me see|"
+    r"i(?: woul|\W?)d (?:like|love|prefer)(?: to (?:have|see))?|i (?:want|need)(?: to (?:have|see))?)[ ,]+)*"
+)
+_BEGUN = _START.replace(")*", ")+")
+# Words before which nothing was named.
+_NO_THING = rf"^(?:(?!{_OWN})[\w']+ ){{0,6}}"
+# Here a thing would be named, and none is.
+_END = r"(?= *(?:$|[,.;:!?]|(?:but|in|with|without|on|at|as|again|now|please|and|instead|only)\b))"
+_CHANGE = (
+    r"(?:(?:red|blue|green|yellow|orange|purple|pink|brown|black|white|gr[ae]y|gold|golden|silver|colou?r|bigger|"
+    r"smaller|larger|taller|shorter|longer|wider|thinner|thicker|fatter|rounder|higher|lower|darker|lighter|brighter|"
+    r"shinier|older|newer|nicer|prettier|better|closer|different|new|similar)\b)"
+)
+_PRONOUN = (
+    rf"(?:(?:it|its|them)\b|(?:that|this|these|those)(?:{_END}| (?:(?:a bit|much|all) )?{_CHANGE}{_END})"
+    r"|(?:that|this) one\b|one(?: (?:more|again|in|with|but)\b|,|$))"
+)
+_VERB = r"(?:make|draw|show|paint|do|redo|try|repeat|use|take|have|turn|redraw|repaint|give|add|put|place|fill|change)"
+_AT = r"(?:to|in|into|on|onto|around|with|over|under|behind|beside|of)"
+
+_POINTS_BACK = re.compile(
+    "|".join(
+        (
+            # Words that mean another text, where no thing of their own follows.
+            rf"{_NO_THING}(?:the|that|this) (?:very )?(?<!look the )same(?: (?:thing|one|object|item|motif)\b|{_END})",
+            rf"^(?:that|this|it){_END}",
+            rf"^(?:redo|redraw|repaint|repeat|same|again|more|one more|ditto){_END}",
+            r"^(?:same thing|another one|once more)\b",
+            rf"{_NO_THING}(?:again|once more){_END}",
+            rf"\b(?:(?:as|like|from|of) (?:before|above|earlier)|as i said){_END}",
+            r"\b(?:that|this) (?:one|thing|motif)\b",
+            rf"\bthe (?:one|thing|object|item|motif|other one){_END}",
+            r"\b(?:that|this|the) (?:one|thing|object|item|motif|picture) (?:i|we|from before)\b",
+            rf"{_NO_THING}the (?:previous|earlier|first|second|last|former) (?:one|prompt|request|idea|object)\b",
+            rf"{_NO_THING}the (?:previous|earlier|first|second|last|former) (?:thing|item)(?: *$|,)",
+            r"\b(?:what|which) (?:i|we|you) (?:just )?(?:asked|said|wanted|meant|had|made|drew|described|mentioned)\b",
+            r"\b(?:i|we|you|as|above|previously|earlier|already) mentioned\b",
+            # What is to be done to something, where it is not said what that is.
+            rf"{_START}{_VERB} (?:me )?{_PRONOUN}",
+            rf"{_BEGUN}(?:it|them|that|this|one){_END}",
+            rf"{_START}let (?:it|them|that|this) be {_CHANGE}{_END}",
+            rf"{_START}(?:(?:how|what) about )(?:(?:it|them|that|this){_END}|{_CHANGE}{_END})",
+            rf"{_START}(?:(?:how|what) about )?(?:{_VERB} (?:me )?)?an? {_CHANGE} one{_END}",
+            # One thing, and the place that it is to have: with two of them, "it" may be the other.
+            rf"{_START}(?:{_VERB}|attach|fix|stick|fit|join|replace|remove|colou?r|set|hang)\b"
+            rf"(?:(?!\b(?:and|{_AT})\b).)*? (?:it\b|its\b|them\b|{_AT} (?:it\b|them\b|(?:that|this){_END}))",
+            # What begins in the middle, and does not go on with a thing of its own.
+            rf"{_BEGUN}(?:with|in|on|as)\b(?!.*, an? (?!\w* ?one\b))",
+            rf"{_BEGUN}{_CHANGE}{_END}",
+            r"^but (?:(?:at|in|on|with|without|as|from|under|over|for|not|very|much|this time)\b|\w+$)",
+            rf"^in {_CHANGE}(?: please)?$|^with \w+(?: please)?$",
+        )
+    )
+)
+_POINTS_FAR = re.compile(
+    r"\b(?:first|second|earlier|originally|before that|all of (?:it|that|them)|together|both|combine|the words|"
+    r"(?:these|my|my last|my previous) (?:words|letters|things|two|three|prompts|messages|requests))\b"
+)
+_WORD = re.compile(r"\w+")
+
+
+def said_earlier(history: Sequence[Turn], turns: int) -> list[str]:
+    """Return what the newest ``turns`` turns asked for, oldest first; what a picture was to avoid asks for nothing."""
+    said = (
+        " ".join(text for name, text in turn.texts.items() if not name.startswith(_NEGATIVE))
+        for turn in history[-turns:]
+    )
+    return [text for text in said if text.strip()] if turns else []
+
+
+def pointed_at(prompt: str, earlier: Sequence[str]) -> str | None:
+    """Return a prompt that points back, together with what it points at; None where it stands for itself.
+
+    Args:
+        prompt: What is asked now.
+        earlier: What was asked before, oldest first.
+    """
+    folded = fold(prompt)
+    if not earlier or not _POINTS_BACK.search(folded):
+        return None
+    if _POINTS_FAR.search(folded):
+        return ", ".join([*earlier, prompt])
+    meant = [prompt]
+    for text in reversed(earlier):
+        meant.insert(0, text)
+        if not _POINTS_BACK.search(fold(text)):
+            break
+    return ", ".join(meant)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Turns in a row as one text.
+
+    Args:
+        whole: With the prompt at its end.
+        before: Without it: what is found here already was not asked for now.
+    """
+
+    whole: str
+    before: str
+
+
+def joined(prompt: str, earlier: Sequence[str]) -> Iterator[Joined]:
+    """Yield a prompt joined with the turns before it, as far back as one of each two neighbours is a bit of text.
+
+    Then what single letters spell, if they were told turn by turn and the last of them now.
+    """
+    row: list[str] = []
+    for text in reversed(earlier):
+        if not (_is_bit(text) or _is_bit(row[0] if row else prompt)):
+            break
+        row.insert(0, text)
+        yield Joined(" ".join([*row, prompt]), " ".join(row))
+        yield Joined("".join(part.strip() for part in [*row, prompt]), "".join(part.strip() for part in row))
+    letters: list[str] = []
+    for text in (prompt, *reversed(earlier)):
+        single = [word for word in _WORD.findall(fold(text)) if len(word) == 1 and word.isalpha()]
+        # "A letter p" tells one letter, not two.
+        told = [letter for letter in single if letter != "a"] or single[-1:]
+        if not told:
+            break
+        letters.insert(0, "".join(told))
+        if len(letters) >= MIN_LETTERS:
+            yield Joined("".join(letters), "".join(letters[:-1]))
+
+
+def _is_bit(text: str) -> bool:
+    return len(_WORD.findall(fold(text))) <= BIT_WORDS
