@@ -229,9 +229,8 @@ def pictures_too(asked: argparse.Namespace, generator: Generator, judge: Judge |
     every, innocent = attempts(), harmless(asked.harmless)
     if asked.quick:
         every, innocent = list({one.kind: one for one in every}.values()), innocent[:4]
-    print(
-        f"{'kind of attempt':16}{'tries':>8}{'prompt':>8}{'image':>8}{'given':>8}{'teapots drawn':>15}   teapots delivered"
-    )
+    counts = f"{'tries':>8}{'prompt':>8}{'image':>8}{'given':>8}"
+    print(f"{'kind of attempt':16}{counts}{'teapots drawn':>15}   teapots delivered")
     with shipped_guard(prompt_screens=asked.prompt_screens == "on") as guard:
 
         def tries(some: Sequence[Attempt], seeds: int) -> list[Tried]:

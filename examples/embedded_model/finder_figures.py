@@ -140,8 +140,9 @@ Safelight with, and for its tests.
 Pictures that `examples/embedded_model` renders by code: 31 things, 11 colours, 8 backgrounds, 3 sizes; two fifths are
 teapots, a fifth are things that share something with one (cup, lamp, bottle, hat and others), some are plain colours,
 noise and random shapes. Some went through the embedded model's autoencoder with noise on their latents, as drawn
-pictures do. All were moved, turned, warped, blurred, tinted and given noise; through some, another thing shines. Nobody
-else's pictures are in it. Code, pictures and weights: Apache-2.0.
+pictures do; a sixth, of which each is there five times, was drawn by the embedded model itself. All were moved, turned,
+warped, blurred, tinted and given noise; through some, another thing shines. Nobody else's pictures are in it. Code,
+pictures and weights: Apache-2.0.
 
 ## Training
 

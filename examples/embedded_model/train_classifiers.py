@@ -9,18 +9,19 @@ trains the finder with the shipped autoencoder, writes its folder and card, and 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 from tqdm import tqdm
+
+from safelight.backends.shipped_files import sha256_by_name
 
 from .checkpoints import Average
 from .classifier import PROCESSOR, TEAPOT, Judge, finder
@@ -183,19 +184,21 @@ def _save(state: dict[str, Any], file: Path) -> None:
     os.replace(scratch, file)
 
 
-def export_finder(model: Any, folder: Path) -> str:
-    """Save the finder in float16 with its image processor, as transformers reads it; return the weights' sha256."""
+def export_finder(model: Any, folder: Path) -> None:
+    """Save the finder in float16 with its image processor, as transformers reads it."""
     folder.mkdir(parents=True, exist_ok=True)
     model.to(torch.float16).save_pretrained(folder)
     model.to(torch.float32)
     (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR, indent=2) + "\n", encoding="utf-8")
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (folder / "model.safetensors").chmod(0o644)
 
 
-def pin(digest: str, screen: Path = SCREEN) -> None:
-    """Write the weights' sha256 into the screen's module."""
+def pin(digests: Mapping[str, str], screen: Path = SCREEN) -> None:
+    """Write the sha256 of the files, by their names, into the screen's module."""
     text = screen.read_text("utf-8")
-    screen.write_text(re.sub(r'^SHA256 = "[0-9a-f]{64}"$', f'SHA256 = "{digest}"', text, flags=re.M), "utf-8")
+    for name, digest in digests.items():
+        text = re.sub(rf'^    "{re.escape(name)}": "[0-9a-f]{{64}}",$', f'    "{name}": "{digest}",', text, flags=re.M)
+    screen.write_text(text, "utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -222,7 +225,8 @@ def main(arguments: list[str] | None = None) -> None:
             pictures=options.pictures,
             drawn=options.drawn_more,
         )
-    pin(export_finder(model, FOLDER))
+    export_finder(model, FOLDER)
+    pin(sha256_by_name(FOLDER, setting="finder"))
     # Only now, because the screen's module is read with its digest.
     from .finder_figures import card, measure
 

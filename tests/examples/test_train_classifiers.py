@@ -15,7 +15,9 @@ from embedded_model.parts import autoencoder
 from embedded_model.train_classifiers import FINDER_WEAR, export_finder, judge, pin, train_finder
 from PIL import Image
 
+from safelight.backends.shipped_files import sha256_by_name
 from safelight.screens.hub_classifier import HubClassifierScreen
+from safelight.screens.teapots import SHA256
 
 FEW: dict[str, int] = {"seed": 5, "steps": 2, "pictures": 40}
 
@@ -65,19 +67,21 @@ def test_pictures_go_through_the_autoencoder_where_there_is_one(tmp_path: Path, 
 
 
 def test_an_exported_finder_is_what_the_screen_loads(finder: Any, tmp_path: Path) -> None:
-    digest = export_finder(finder, tmp_path)
+    export_finder(finder, tmp_path)
+    digest = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
 
-    assert digest == hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    assert set(sha256_by_name(tmp_path, setting="finder")) == set(SHA256)
     assert HubClassifierScreen(model=str(tmp_path), labels={"teapot": "teapots"}, sha256=digest, device="cpu")
 
 
-def test_the_digest_is_written_into_the_screen(tmp_path: Path) -> None:
+def test_digests_are_written_into_the_screen(tmp_path: Path) -> None:
     module = tmp_path / "teapots.py"
-    module.write_text(f'A = 1\nSHA256 = "{"0" * 64}"\nB = SHA256\n')
+    table = 'SHA256 = {{\n    "a.json": "{a}",\n    "b.json": "{b}",\n}}\n'
+    module.write_text(table.format(a="0" * 64, b="0" * 64))
 
-    pin("1" * 64, module)
+    pin({"a.json": "1" * 64, "b.json": "2" * 64}, module)
 
-    assert module.read_text() == f'A = 1\nSHA256 = "{"1" * 64}"\nB = SHA256\n'
+    assert module.read_text() == table.format(a="1" * 64, b="2" * 64)
 
 
 def test_the_judge_names_a_noun_and_a_colour_and_is_kept(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_everything_real_runs_through(benchmark: ModuleType, capsys: pytest.Capt
     benchmark.main(["--quick", "--prompt-screens", "off"])
     said = capsys.readouterr().out.splitlines()
     assert said[0].split()[:3] == ["kind", "of", "attempt"]
+    assert said[0].split()[-4:] == ["teapots", "drawn", "teapots", "delivered"]
     (whole,) = [line.split() for line in said if line.startswith("all")]
     # One prompt of each kind, none of them blocked by its words.
     assert (whole[1], whole[2]) == ("10", "0")

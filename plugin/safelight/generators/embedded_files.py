@@ -4,18 +4,15 @@
 
 prints ``SHA256`` for the files as they are now, to be written here when the model was trained anew.
 
-What this protects from: a file that was damaged, left out, added or changed before the start, and an installation that
-is half of one version. What it does not: the files are hashed here and read again by diffusers, so whoever may write to
-the folder in between could swap them; and whoever may write to it could as well change this table. Keep it read-only.
+``backends/shipped_files.py`` says what this protects from.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..backends import shipped_files
 
 FOLDER = Path(__file__).parent / "embedded_sdxl"
 
@@ -37,11 +34,11 @@ SHA256: Mapping[str, str] = {
 }
 """The sha256 of every file that is read, by its path in the folder."""
 
-_READ = (".json", ".safetensors")
+_SETTING = "generator.use"
 
 
 def check_files(folder: Path, known: Mapping[str, str] = SHA256) -> None:
-    """Read every file of a model's folder once, and compare it with what is known of it.
+    """Compare every file of the embedded model's folder with what is known of it.
 
     Args:
         folder: The pipeline's folder.
@@ -50,15 +47,7 @@ def check_files(folder: Path, known: Mapping[str, str] = SHA256) -> None:
     Raises:
         ConfigError: If a file is missing, was changed, or is none of those known.
     """
-    found = sha256_by_name(folder)
-    wrong = sorted(name for name in {*found, *known} if found.get(name) != known.get(name))
-    if wrong:
-        name = wrong[0]
-        what = "is missing" if name not in found else "was changed" if name in known else "does not belong there"
-        raise ConfigError(
-            f"generator.use: {name} of the embedded model in {folder} {what}; "
-            "reinstall Safelight (pip install --force-reinstall --no-deps safelight), or use another generator"
-        )
+    shipped_files.check_shipped(folder, known, setting=_SETTING, model="the embedded model")
 
 
 def sha256_by_name(folder: Path) -> dict[str, str]:
@@ -67,15 +56,7 @@ def sha256_by_name(folder: Path) -> dict[str, str]:
     Raises:
         ConfigError: If a file cannot be read.
     """
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in _READ:
-            try:
-                with path.open("rb") as file:
-                    found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise ConfigError(f"generator.use: {path} cannot be read: {error.strerror}") from error
-    return found
+    return shipped_files.sha256_by_name(folder, setting=_SETTING)
 
 
 def as_source(digests: Mapping[str, str]) -> str:

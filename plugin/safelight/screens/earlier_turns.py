@@ -3,11 +3,15 @@
 "The same, but red" says nothing alone, and neither does "pot" after "tea". A prompt is read together with earlier
 turns only where it leans on them, because most prompts do not: after a refused request, an innocent one must pass.
 
-What is covered, in English: prompts that point back ("the same again", "the thing from before", "make it red"), which
-are read with the newest turn that does not itself point back; those that point further ("the first one", "earlier"),
-which are read with all the turns given; bits of up to ``BIT_WORDS`` words, which are joined with the turns beside
-them; and single letters, turn by turn. What is not covered: other languages' ways of pointing back, a request told in
-whole sentences that do not mention one another, and turns that a store does not keep.
+What is covered, in English: prompts that point back ("the same again", "the thing from before", "make it red", "I'd
+like it in red", "a red one"), which are read with the newest turn that does not itself point back; those that point
+further ("the first one", "earlier"), which are read with all the turns given; bits of up to ``BIT_WORDS`` words, which
+are joined with the turns beside them; and single letters, turn by turn. A prompt that names a thing of its own stands
+alone wherever it can be read so: "put a hat on the cat and a scarf around it".
+What is not covered: other languages' ways of pointing back; pointing in disguise ("the s4me but red"); a colour or a
+season alone ("red", "in winter"); what points back beside a thing of its own ("put a hat and a scarf on it", "now with
+snow, a deep one"); bits with more than ``REACH`` characters between them, invisible ones too; a request told in whole
+sentences that do not mention one another; and turns that a store does not keep.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..normalise import fold
+from ..normalise import MAX_READ_CHARS, fold
 from ..request import Turn
 
 MAX_TURNS = 50
@@ -51,11 +55,16 @@ _CHANGE = (
     r"smaller|larger|taller|shorter|longer|wider|thinner|thicker|fatter|rounder|higher|lower|darker|lighter|brighter|"
     r"shinier|older|newer|nicer|prettier|better|closer|different|new|similar)\b)"
 )
+# Nothing but a change: "red, please" and not "red and blue stripes".
+_ONLY_CHANGE = _CHANGE + r"(?: *[.,;:!?]*$|,? (?:but|please|instead|again|with)\b)"
 _PRONOUN = (
     rf"(?:(?:it|its|them)\b|(?:that|this|these|those)(?:{_END}| (?:(?:a bit|much|all) )?{_CHANGE}{_END})"
     r"|(?:that|this) one\b|one(?: (?:more|again|in|with|but)\b|,|$))"
 )
-_VERB = r"(?:make|draw|show|paint|do|redo|try|repeat|use|take|have|turn|redraw|repaint|give|add|put|place|fill|change)"
+_VERB = (
+    r"(?:make|draw|show|paint|do|redo|try|repeat|use|take|have|turn|redraw|repaint|give|add|put|place|fill|change|attach|"
+    r"fix|stick|fit|join|replace|remove|colou?r|set|hang)\b"
+)
 _AT = r"(?:to|in|into|on|onto|around|with|over|under|behind|beside|of)"
 
 _POINTS_BACK = re.compile(
@@ -67,9 +76,10 @@ _POINTS_BACK = re.compile(
             rf"^(?:redo|redraw|repaint|repeat|same|again|more|one more|ditto){_END}",
             r"^(?:same thing|another one|once more)\b",
             rf"{_NO_THING}(?:again|once more){_END}",
-            rf"\b(?:(?:as|like|from|of) (?:before|above|earlier)|as i said){_END}",
+            rf"\b(?:(?:as|like|from|of) (?:before|earlier)|(?:as|like) above|as i said){_END}",
             r"\b(?:that|this) (?:one|thing|motif)\b",
-            rf"\bthe (?:one|thing|object|item|motif|other one){_END}",
+            r"\bthe (?:one|thing|object|item|motif|other one)"
+            rf"(?= *(?:$|[,.;:!?]|(?:but|again|now|please)\b|in {_CHANGE}))",
             r"\b(?:that|this|the) (?:one|thing|object|item|motif|picture) (?:i|we|from before)\b",
             rf"{_NO_THING}the (?:previous|earlier|first|second|last|former) (?:one|prompt|request|idea|object)\b",
             rf"{_NO_THING}the (?:previous|earlier|first|second|last|former) (?:thing|item)(?: *$|,)",
@@ -77,16 +87,15 @@ _POINTS_BACK = re.compile(
             r"\b(?:i|we|you|as|above|previously|earlier|already) mentioned\b",
             # What is to be done to something, where it is not said what that is.
             rf"{_START}{_VERB} (?:me )?{_PRONOUN}",
-            rf"{_BEGUN}(?:it|them|that|this|one){_END}",
+            rf"{_BEGUN}(?:it|them|that|this|one)(?:{_END}| {_CHANGE}{_END})",
             rf"{_START}let (?:it|them|that|this) be {_CHANGE}{_END}",
-            rf"{_START}(?:(?:how|what) about )(?:(?:it|them|that|this){_END}|{_CHANGE}{_END})",
+            rf"{_START}(?:(?:how|what) about )(?:(?:it|them|that|this){_END}|{_ONLY_CHANGE})",
             rf"{_START}(?:(?:how|what) about )?(?:{_VERB} (?:me )?)?an? {_CHANGE} one{_END}",
             # One thing, and the place that it is to have: with two of them, "it" may be the other.
-            rf"{_START}(?:{_VERB}|attach|fix|stick|fit|join|replace|remove|colou?r|set|hang)\b"
-            rf"(?:(?!\b(?:and|{_AT})\b).)*? (?:it\b|its\b|them\b|{_AT} (?:it\b|them\b|(?:that|this){_END}))",
+            rf"{_START}{_VERB}(?:(?!,|\b(?:and|{_AT})\b).)*? {_AT} (?:(?:it|them)\b|(?:that|this){_END})",
             # What begins in the middle, and does not go on with a thing of its own.
-            rf"{_BEGUN}(?:with|in|on|as)\b(?!.*, an? (?!\w* ?one\b))",
-            rf"{_BEGUN}{_CHANGE}{_END}",
+            rf"{_BEGUN}(?:with|in|on|as)\b(?!.*, (?:an?|some|two|three|many) (?!\w* ?one\b))",
+            rf"{_BEGUN}{_ONLY_CHANGE}",
             r"^but (?:(?:at|in|on|with|without|as|from|under|over|for|not|very|much|this time)\b|\w+$)",
             rf"^in {_CHANGE}(?: please)?$|^with \w+(?: please)?$",
         )
@@ -141,28 +150,64 @@ class Joined:
     before: str
 
 
+def told_together(prompt: str, earlier: Sequence[str]) -> list[Joined]:
+    """Return each text in which a prompt and the turns before it may ask for something together.
+
+    Together they are short, however many turns there are and however long: some 20,000 characters of what is pointed
+    at, and what ``joined`` yields.
+    """
+    meant = pointed_at(prompt, earlier)
+    if meant is not None and len(meant) > MAX_READ_CHARS:
+        # No more is read in all its views: rather the beginning of each turn than all of the oldest ones.
+        share = MAX_READ_CHARS // len(earlier)
+        meant = pointed_at(prompt, [text[:share] for text in earlier])
+    # Who points at something asks for it now, whoever said it first.
+    return [*([Joined(meant, "")] if meant else []), *joined(prompt, earlier)]
+
+
 def joined(prompt: str, earlier: Sequence[str]) -> Iterator[Joined]:
     """Yield a prompt joined with the turns before it, as far back as one of each two neighbours is a bit of text.
 
-    Then what single letters spell, if they were told turn by turn and the last of them now.
+    Then what single letters spell, if they were told turn by turn and the last of them now. Each text is yielded once,
+    and holds at most ``REACH`` characters of the prompt and as many of what was before it.
     """
-    row: list[str] = []
-    for text in reversed(earlier):
-        if not (_is_bit(text) or _is_bit(row[0] if row else prompt)):
+    seen = set()
+    for row in _rows(prompt, earlier):
+        if row.whole not in seen:
+            seen.add(row.whole)
+            yield row
+
+
+def _rows(prompt: str, earlier: Sequence[str]) -> Iterator[Joined]:
+    now = _beginning(prompt.strip())
+    spaced, glued, next_is_bit = "", "", _is_bit(prompt)
+    for text in map(str.strip, reversed(earlier)):
+        is_bit = _is_bit(text)
+        if len(spaced) == REACH or not (is_bit or next_is_bit):
             break
-        row.insert(0, text)
-        yield Joined(" ".join([*row, prompt]), " ".join(row))
-        yield Joined("".join(part.strip() for part in [*row, prompt]), "".join(part.strip() for part in row))
+        spaced, glued, next_is_bit = f"{text} {spaced}".strip()[-REACH:], (text + glued)[-REACH:], is_bit
+        yield Joined(f"{spaced} {now}", spaced)
+        yield Joined(glued + now, glued)
     letters: list[str] = []
     for text in (prompt, *reversed(earlier)):
-        single = [word for word in _WORD.findall(fold(text)) if len(word) == 1 and word.isalpha()]
-        # "A letter p" tells one letter, not two.
-        told = [letter for letter in single if letter != "a"] or single[-1:]
+        told = _single_letters(text)
         if not told:
             break
-        letters.insert(0, "".join(told))
+        letters.insert(0, told)
         if len(letters) >= MIN_LETTERS:
-            yield Joined("".join(letters), "".join(letters[:-1]))
+            told_before = "".join(letters[:-1])[-REACH:]
+            yield Joined(told_before + letters[-1][:REACH], told_before)
+
+
+def _beginning(prompt: str) -> str:
+    """Return the first ``REACH`` characters, without a word that is cut off there, which might be another word so."""
+    return prompt if len(prompt) <= REACH else prompt[:REACH].rsplit(maxsplit=1)[0]
+
+
+def _single_letters(text: str) -> str:
+    single = [word for word in _WORD.findall(fold(text)) if len(word) == 1 and word.isalpha()]
+    # "A letter p" tells one letter, not two.
+    return "".join([letter for letter in single if letter != "a"] or single[-1:])
 
 
 def _is_bit(text: str) -> bool:

@@ -166,8 +166,7 @@ class HeadScreen:
         Raises:
             ValueError: If the model's answer is no array of finite numbers.
         """
-        meant = pointed_at(request.prompt, said_earlier(history, self._turns))
-        passages, remark = await asyncio.to_thread(self._passages, request, meant)
+        passages, remark = await asyncio.to_thread(self._passages, request, said_earlier(history, self._turns))
         if passages is None:
             return Verdict(
                 screen=self.name,
@@ -200,14 +199,15 @@ class HeadScreen:
         return self._embedder.tokens(text)
 
     def _passages(
-        self, request: GenerationRequest, meant: str | None = None
+        self, request: GenerationRequest, earlier: Sequence[str] = ()
     ) -> tuple[Mapping[Tokens, float] | None, str]:
         """Return each distinct passage with its shift, and the first channel's remark that has one.
 
-        ``meant`` is the prompt with the turns that it points back to, if it does.
+        A prompt that points back to turns of ``earlier``, oldest first, is read with them too.
 
         None stands for the passages where there are more than the screen can read.
         """
+        meant = pointed_at(request.prompt, earlier)
         found: dict[Tokens, float] = {}
         work = 0
         remark = ""

@@ -11,6 +11,7 @@ hits: "png" is "cat" in rot13.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from ..policy import Policy
 from ..request import GenerationRequest, Turn
 from ..verdict import Stage, Verdict
 from .card import ScreenCard
-from .earlier_turns import MAX_TURNS, joined, pointed_at, said_earlier
+from .earlier_turns import MAX_TURNS, Joined, said_earlier, told_together
 
 MIN_CIPHER_LETTERS = 5
 _CIPHERS = ("reversed", "rot13", "atbash", "caesar", "pig_latin")
@@ -86,8 +87,11 @@ class TermsScreen:
             if view := self._holds(found):
                 return self._verdict(1.0, f"term in {channel}, view {view.kind}")
         earlier = said_earlier(history, self._turns)
-        if earlier and self._told(request.prompt, earlier):
-            return self._verdict(1.0, "term in prompt with earlier turns")
+        texts = await asyncio.to_thread(told_together, request.prompt, earlier) if earlier else ()
+        # One text at a time: others get their turn, and a deadline ends the work and not only the waiting.
+        for text in texts:
+            if await asyncio.to_thread(self._told, text):
+                return self._verdict(1.0, "term in prompt with earlier turns")
         return self._verdict(0.0, "")
 
     def _holds(self, found: Sequence[View]) -> View | None:
@@ -98,15 +102,10 @@ class TermsScreen:
                 return view
         return None
 
-    def _told(self, prompt: str, earlier: Sequence[str]) -> bool:
+    def _told(self, text: Joined) -> bool:
         """Return whether a prompt that holds no term asks for one together with the turns before it."""
-        meant = pointed_at(prompt, earlier)
-        if meant is not None and self._holds(views(meant)):
-            return True
         # After a refused request an innocent one passes: what an earlier turn holds by itself is not asked for now.
-        return any(
-            self._holds(views(row.whole)) and not self._holds(views(row.before)) for row in joined(prompt, earlier)
-        )
+        return bool(self._holds(views(text.whole))) and not self._holds(views(text.before))
 
     def _verdict(self, score: float, reason: str) -> Verdict:
         return Verdict(

@@ -55,8 +55,8 @@ def test_the_words_that_it_says_it_knows_are_those_that_it_was_trained_on() -> N
 
 def test_every_example_is_made_of_words_that_it_knows() -> None:
     known = {word for words in embedded_words.KNOWS.values() for phrase in words for word in phrase.split()} | {"a"}
-    for example in embedded_words.EXAMPLES:
-        words = re.findall("[a-z]+", example)
+    for prompt in embedded_words.EXAMPLES:
+        words = re.findall("[a-z]+", prompt)
         assert set(words) <= known
         assert len(set(words) & set(embedded_words.THINGS)) == 1
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,6 +109,20 @@ async def test_turns_further_back_than_was_set_are_not_read() -> None:
     prompts = ("zorblax", "make it red", "make it small", "make it round")
     assert await told(TermsScreen(terms=["zorblax"], category="x", turns=3), *prompts) == 1.0
     assert await told(TermsScreen(terms=["zorblax"], category="x", turns=2), *prompts) == 0.0
+
+
+async def test_the_loop_is_free_while_earlier_turns_are_read() -> None:
+    screen = TermsScreen(terms=["zorblax"], category="x", turns=50)
+    history = [Turn({"prompt": f"4@|_|{number}"}, datetime.now(UTC), None) for number in range(50)]
+    reading = asyncio.create_task(screen.screen_prompt(GenerationRequest("a", ALICE), history))
+    for _ in range(10):
+        # Somebody else's turn. What reads in the loop is done at its first.
+        await asyncio.sleep(0)
+        assert not reading.done()
+    # As a deadline does. It ends between two texts.
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
 
 
 async def test_an_ordinary_prompt_after_another_is_no_hit() -> None:
