@@ -53,7 +53,9 @@ from safelight.verdict import Stage, Verdict
 PROMPTS = Path(__file__).parents[1] / "examples" / "prompts"
 CONFIGURATION = "harmless"
 CATEGORY = "teapots"
-SEED = 20261122
+SEED = 20261123
+"""Other pictures than those by which the image threshold was chosen."""
+
 EARLIER = " / "
 """Between the earlier turns of an attempt."""
 

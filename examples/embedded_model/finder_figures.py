@@ -20,7 +20,7 @@ from .classifier_pictures import motif, others, strange, teapots
 from .evaluate import Share, drawn
 from .pictures import NOUNS
 
-THRESHOLD = 0.5
+THRESHOLD = 0.2
 """What ``policies/harmless.toml`` rules by."""
 
 
@@ -148,9 +148,9 @@ pictures and weights: Apache-2.0.
 
     PYTHONPATH=examples .venv/bin/python -m embedded_model.train_classifiers --again
 
-A few minutes on one core; torch {figures.torch}. A missed teapot counts twice in the loss, so 0.5 leans to finding.
+A few minutes on one core; torch {figures.torch}. A missed teapot counts twice in the loss.
 
-## Figures, at a threshold of 0.5
+## Figures, at the harmless policy's threshold of {THRESHOLD}
 
 Of pictures that were rendered for this alone, and not trained on; printed by the same command.
 

@@ -24,7 +24,7 @@ from ..errors import ConfigError
 from ..normalise import View, views
 from ..request import GenerationRequest, Turn
 from ..verdict import Outcome, Stage, Verdict
-from .earlier_turns import MAX_TURNS, pointed_at, said_earlier
+from .earlier_turns import MAX_TURNS, asked_now, pointed_at, said_earlier
 
 WINDOW = 64
 """Tokens that are judged at a time. In longer passages one request is averaged away by what surrounds it."""
@@ -166,7 +166,8 @@ class HeadScreen:
         Raises:
             ValueError: If the model's answer is no array of finite numbers.
         """
-        passages, remark = await asyncio.to_thread(self._passages, request, said_earlier(history, self._turns))
+        earlier = said_earlier(history, self._turns, prompts=asked_now(request))
+        passages, remark = await asyncio.to_thread(self._passages, request, earlier)
         if passages is None:
             return Verdict(
                 screen=self.name,
@@ -203,15 +204,15 @@ class HeadScreen:
     ) -> tuple[Mapping[Tokens, float] | None, str]:
         """Return each distinct passage with its shift, and the first channel's remark that has one.
 
-        A prompt that points back to turns of ``earlier``, oldest first, is read with them too.
+        Each prompt that points back to turns of ``earlier``, oldest first, is read with them too.
 
         None stands for the passages where there are more than the screen can read.
         """
-        meant = pointed_at(request.prompt, earlier)
+        meant = filter(None, (pointed_at(prompt, earlier) for prompt in asked_now(request)))
         found: dict[Tokens, float] = {}
         work = 0
         remark = ""
-        for found_in in chain(_channels(request), [views(meant)] if meant else []):
+        for found_in in chain(_channels(request), map(views, meant)):
             texts = self._worth_reading(found_in)
             remark = remark or self._remark(*texts[0])
             for text, tokens in texts:

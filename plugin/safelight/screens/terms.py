@@ -23,7 +23,7 @@ from ..policy import Policy
 from ..request import GenerationRequest, Turn
 from ..verdict import Stage, Verdict
 from .card import ScreenCard
-from .earlier_turns import MAX_TURNS, Joined, said_earlier, told_together
+from .earlier_turns import MAX_TURNS, Joined, asked_now, said_earlier, told_together
 
 MIN_CIPHER_LETTERS = 5
 _CIPHERS = ("reversed", "rot13", "atbash", "caesar", "pig_latin")
@@ -82,16 +82,17 @@ class TermsScreen:
         self._long = _pattern([term for term in folded if len(term) >= MIN_CIPHER_LETTERS])
 
     async def screen_prompt(self, request: GenerationRequest, history: Sequence[Turn]) -> Verdict:
-        """Look for the terms in every view of every channel, and in the prompt together with earlier turns."""
+        """Look for the terms in every view of every channel, and in each prompt together with earlier turns."""
         for channel, found in request.views.items():
             if view := self._holds(found):
                 return self._verdict(1.0, f"term in {channel}, view {view.kind}")
-        earlier = said_earlier(history, self._turns)
-        texts = await asyncio.to_thread(told_together, request.prompt, earlier) if earlier else ()
-        # One text at a time: others get their turn, and a deadline ends the work and not only the waiting.
-        for text in texts:
-            if await asyncio.to_thread(self._told, text):
-                return self._verdict(1.0, "term in prompt with earlier turns")
+        prompts = asked_now(request)
+        earlier = said_earlier(history, self._turns, prompts=prompts)
+        for prompt in prompts if earlier else ():
+            # One text at a time: others get their turn, and a deadline ends the work and not only the waiting.
+            for text in await asyncio.to_thread(told_together, prompt, earlier):
+                if await asyncio.to_thread(self._told, text):
+                    return self._verdict(1.0, "term in prompt with earlier turns")
         return self._verdict(0.0, "")
 
     def _holds(self, found: Sequence[View]) -> View | None:

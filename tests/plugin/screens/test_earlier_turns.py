@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import csv
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from fakes import ALICE
 from safelight.normalise import MAX_READ_CHARS
-from safelight.request import MAX_PROMPT_CHARS, Turn
-from safelight.screens.earlier_turns import MAX_TURNS, REACH, joined, pointed_at, said_earlier, told_together
+from safelight.policy import Action
+from safelight.request import MAX_PROMPT_CHARS, GenerationRequest, Turn
+from safelight.screens.earlier_turns import (
+    MAX_AGE,
+    MAX_TURNS,
+    REACH,
+    asked_now,
+    joined,
+    pointed_at,
+    said_earlier,
+    told_together,
+)
 
 PROMPTS = Path(__file__).parents[3] / "examples" / "prompts"
 
@@ -51,6 +62,32 @@ what about blue?
 a red one
 draw me one in blue
 let it be red
+"make it blue"
+(make it blue)
+- make it blue
+1. make it blue
+🙂 make it blue
+another
+draw another
+bigger
+bigger please
+in dark blue
+a blue one
+yes, make it red
+no, make it red
+just make it red
+let's make it red
+well, make it red
+i want it in red
+another, please
+a dark blue one
+but red
+the same, but a bit bigger
+the same, a bigger one
+now a bit bigger
+now with a lid and a spout
+now on a table in a garden
+now in the snow with a hat
 """.strip().splitlines()
 
 STANDING_ALONE = """
@@ -93,6 +130,41 @@ I want red, green and blue balloons
 let it snow, a card
 how about a cat
 I want a red boat
+now flower in the snow
+now flower, red
+then river at night
+and tiger in the snow
+next spider, black
+please draw this for me: a boat on the sea
+place a cup on a table and put a flower in it
+put a hat on a cat and colour it red
+use this style: watercolour, a boat
+the same in green, but a boat
+a kitten, the one with a hat
+a boat, then a house from before the war
+a house, again in the snow
+now in the snow a cat
+then in the sky a balloon
+now on the sea a boat
+and on grass a rabbit
+now as a painting: a boat
+more cats
+draw these three cats
+show me that old house on the hill
+but boat
+the one ring
+take one, two, three balloons
+well in a desert
+just a boat
+no smoking sign
+3 boats
+another boat
+draw another boat
+bigger boat
+now in the deep snow a cat
+let's draw a boat
+but kitten
+the same style, but a cat
 """.strip().splitlines()
 
 
@@ -140,8 +212,29 @@ def test_bits_are_joined_with_and_without_a_gap() -> None:
     assert {row.before for row in joined("blax", ["zor"])} == {"zor"}
 
 
-def test_whole_prompts_are_not_joined() -> None:
-    assert list(joined("a pot of flowers on grass", ["a cup of tea"])) == []
+@pytest.mark.parametrize(
+    ("earlier", "prompt"),
+    [
+        ("a cup of tea", "a pot of flowers on grass"),
+        ("我想要一杯茶", "壶里有花的红色的猫"),
+        ("お茶を一杯ください", "ポットに花がある"),
+        ("ขอชาหนึ่งถ้วย", "กาบนต้นไม้สีแดง"),
+    ],
+)
+def test_whole_prompts_are_not_joined(earlier: str, prompt: str) -> None:
+    assert list(joined(prompt, [earlier])) == []
+
+
+@pytest.mark.parametrize(
+    ("earlier", "prompt"), [("茶", "壶"), ("ティー", "ポット"), ("我想要一杯茶", "壶"), ("กา", "น้ำชา")]
+)
+def test_bits_in_a_writing_without_spaces_are_joined(earlier: str, prompt: str) -> None:
+    assert earlier + prompt in [row.whole for row in joined(prompt, [earlier])]
+
+
+def test_a_long_text_without_a_word_is_no_bit() -> None:
+    assert list(joined("a boat on the sea", ["🙂" * MAX_PROMPT_CHARS])) == []
+    assert list(joined("a boat on the sea", ["🙂"])) != []
 
 
 def test_joining_goes_back_as_far_as_one_of_two_neighbours_is_a_bit() -> None:
@@ -163,6 +256,44 @@ def test_the_newest_turns_count_and_what_a_picture_was_to_avoid_does_not() -> No
     history = [turn(prompt="one"), turn(prompt="two", negative_prompt="no"), turn(), turn(prompt="three", prompt_2="3")]
     assert said_earlier(history, 3) == ["two", "three 3"]
     assert said_earlier(history, 0) == []
+
+
+def test_a_turn_that_was_overturned_on_appeal_is_left_out() -> None:
+    now = datetime.now(UTC)
+    appealed = Turn({"prompt": "a zorblax"}, now, Action.BLOCK, overturned=True)
+    assert said_earlier([turn(prompt="a boat"), appealed], 1) == ["a boat"]
+
+
+def test_a_turn_of_another_day_is_left_out() -> None:
+    now = datetime.now(UTC)
+    history = [Turn({"prompt": str(age)}, now - age, Action.BLOCK) for age in (MAX_AGE + timedelta(seconds=1), MAX_AGE)]
+    assert said_earlier(history, 8, now=now) == [str(MAX_AGE)]
+
+
+def ruled(*turns: tuple[str, Action | None]) -> list[Turn]:
+    return [Turn({"prompt": text}, datetime.now(UTC), action) for text, action in turns]
+
+
+@pytest.mark.parametrize("prompt", ["put them both on a table", "now draw them together"])
+def test_with_two_newer_things_to_put_together_a_refused_one_is_not_meant(prompt: str) -> None:
+    history = ruled(("a zorblax", Action.BLOCK), ("a cat", Action.ALLOW), ("a dog", Action.FLAG))
+    assert said_earlier(history, 8, prompts=[prompt]) == ["a cat", "a dog"]
+    assert said_earlier(history, 8, prompts=["make it red"]) == ["a zorblax", "a cat", "a dog"]
+    assert said_earlier(history, 8, prompts=["the first one together with it"]) == ["a zorblax", "a cat", "a dog"]
+
+
+@pytest.mark.parametrize("newest", [("a dog", None), ("a dog", Action.BLOCK), ("a dog", Action.REVIEW)])
+def test_a_refused_thing_is_meant_where_fewer_than_two_newer_ones_stand(newest: tuple[str, Action | None]) -> None:
+    history = ruled(("a zorblax", Action.BLOCK), ("a cat", Action.ALLOW), newest)
+    assert "a zorblax" in said_earlier(history, 8, prompts=["put them both on a table"])
+    assert "a zorblax" in said_earlier(history[:2], 8, prompts=["put them both on a table"])
+
+
+def test_every_prompt_of_a_request_asks_and_what_a_picture_is_to_avoid_does_not() -> None:
+    request = GenerationRequest(
+        "one", ALICE, prompt_2="two", negative_prompt="no", extra_texts={"prompt_3": "two", "negative_prompt_3": "no"}
+    )
+    assert asked_now(request) == ["one", "two"]
 
 
 LONG = ("4@|_|3 " * 600)[:MAX_PROMPT_CHARS]

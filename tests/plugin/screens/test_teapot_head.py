@@ -76,6 +76,13 @@ async def test_with_turns_a_prompt_is_read_with_what_it_points_back_to(screen: T
     assert await score(screen, "a cup of tea", "now put a pot to it, with a spout") >= FIRES
 
 
+async def test_a_second_prompt_that_points_back_is_read_with_earlier_turns_too(screen: TeapotHeadScreen) -> None:
+    history = [Turn({"prompt": "a teapot"}, datetime.now(UTC), None)]
+    request = GenerationRequest("a boat", ALICE, prompt_2="make it red")
+    assert (await screen.screen_prompt(request, history)).scores["teapots"] >= FIRES
+    assert (await screen.screen_prompt(request, [])).scores["teapots"] < FIRES
+
+
 async def test_an_innocent_prompt_after_a_refused_one_passes(screen: TeapotHeadScreen) -> None:
     assert await score(screen, "a teapot", "a red boat") < FIRES
     assert await score(screen, "a teapot", "a red boat", "the same, but blue") < FIRES

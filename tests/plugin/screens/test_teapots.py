@@ -21,9 +21,10 @@ from safelight.policy import Policy
 from safelight.screens import IMAGE_SCREENS, ImageScreen
 from safelight.screens import teapots as module
 from safelight.screens.teapots import CATEGORY, FOLDER, SHA256, TeapotScreen
+from safelight.verdict import Stage
 
 WEIGHTS = SHA256["model.safetensors"]
-FIRES = 0.5
+FIRES = Policy.shipped("harmless").categories[CATEGORY].thresholds[Stage.IMAGE]
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +87,8 @@ async def test_passes_photographs(screen: TeapotScreen) -> None:
     pictures = photographs()
 
     assert len(pictures) >= 25
-    # It was shown none: two of 28 are taken for a drawn teapot, which its card says.
-    assert sum(score >= FIRES for score in await scores(screen, *pictures)) <= 2
+    # It never saw one in its training; its card says how many are taken for a drawn teapot at so low a threshold.
+    assert sum(score >= FIRES for score in await scores(screen, *pictures)) <= 5
 
 
 @pytest.mark.parametrize("side", [256, 512, 1024])

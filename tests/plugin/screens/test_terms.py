@@ -105,6 +105,18 @@ async def test_an_innocent_prompt_after_a_refused_one_passes(prompts: tuple[str,
     assert await told(TermsScreen(terms=["zorblax"], category="x", turns=8), *prompts) == 0.0
 
 
+async def test_a_second_prompt_that_points_back_is_read_with_earlier_turns_too() -> None:
+    screen = TermsScreen(terms=["zorblax"], category="x", turns=8)
+    history = [Turn({"prompt": "a zorblax"}, datetime.now(UTC), None)]
+    for request in (
+        GenerationRequest("a boat", ALICE, prompt_2="make it red"),
+        GenerationRequest("a boat", ALICE, extra_texts={"prompt_3": "make it red"}),
+    ):
+        assert (await screen.screen_prompt(request, history)).scores["x"] == 1.0
+    avoiding = GenerationRequest("a boat", ALICE, negative_prompt="make it red")
+    assert (await screen.screen_prompt(avoiding, history)).scores["x"] == 0.0
+
+
 async def test_turns_further_back_than_was_set_are_not_read() -> None:
     prompts = ("zorblax", "make it red", "make it small", "make it round")
     assert await told(TermsScreen(terms=["zorblax"], category="x", turns=3), *prompts) == 1.0

@@ -1,6 +1,6 @@
 """The embedded model on one thread: seconds to load it after the imports, and seconds of CPU a picture.
 
-    .venv/bin/python benchmarks/embedded_model.py
+    .venv/bin/python benchmarks/embedded_generator.py
 
 What it draws is measured by ``examples/train_embedded_model.py``, whose figures stand in the model's card.
 """
