@@ -136,8 +136,9 @@ def load(folder: Path = FOLDER) -> Any:
         MissingExtra: If torch, diffusers or transformers is not installed.
     """
     try:
-        import torch
-        from diffusers import StableDiffusionXLPipeline
+        with _quiet_libraries():
+            import torch
+            from diffusers import StableDiffusionXLPipeline
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "diffusers", "embedded", needed_by="the embedded model") from error
     check_files(folder)
