@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # Tests never ask a hub for weights; a library that tries fails at once instead of hanging.
-test test-at-length check: export HF_HUB_OFFLINE := 1
+test check: export HF_HUB_OFFLINE := 1
 # What is not wanted on a loaded machine: threads that spin while they wait.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test test-at-length check wheel clean
+.PHONY: setup demo test check wheel clean
 
 setup: $(READY)
 
@@ -29,10 +29,6 @@ demo: setup
 # Two at a time, a file to one of them: many tests wait for servers and databases, and a module shares its own.
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-
-# With everything that a usual run draws only a part of; see tests/how_many.py.
-test-at-length: export TESTS_AT_LENGTH := 1
-test-at-length: test
 
 check: setup
 	$(BIN)/ruff check .

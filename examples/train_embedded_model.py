@@ -3,10 +3,10 @@
     python examples/train_embedded_model.py
     torchrun --nproc-per-node 2 examples/train_embedded_model.py    # two processes, for two idle cores
 
-It can be stopped at any time and goes on where it was when it is started again. On one core it takes about three hours,
-on two about two, on a GPU minutes. The finished pipeline and its card go into the package's folder; the digests that it
-prints go into ``safelight/generators/embedded_files.py``. The screen ``teapots`` learns from its drawings, so it is
-trained anew after it: ``python -m embedded_model.train_classifiers --again`` in ``examples``.
+It can be stopped at any time and goes on where it was when it is started again. On one core without AMX it takes about
+an hour and a half; on a GPU it was not tried. The finished pipeline and its card go into the package's folder; the
+digests that it prints go into ``safelight/generators/embedded_files.py``. The screen ``teapots`` learns from its
+drawings, so it is trained anew after it: ``python -m embedded_model.train_classifiers --again`` in ``examples``.
 """
 
 from __future__ import annotations

@@ -10,20 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from how_many import AT_LENGTH
 from safelight.request import GenerationRequest, Principal
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
-AWKWARD_SIZES = ((1, 1), (3, 2), (17, 4096), (4096, 1), (4096, 4096))
+AWKWARD_SIZES = ((1, 1), (1, 3), (3, 2), (17, 4096), (4096, 1), (1, 4096), (4096, 4096))
 """Width and height in pixels: tiny, extreme shapes, and the largest side that a request may ask for."""
 
 MODES = ("1", "L", "P", "RGBA", "CMYK", "LA")
-
-_DOZEN = (
-    "astronaut.png brick.png chelsea.png china.jpg coffee.png color.png flower.jpg horse.png ihc.png logo.png "
-    "phantom.png text.png"
-).split()
 
 
 class ScriptedSession:
@@ -38,11 +32,6 @@ class ScriptedSession:
         (batch,) = feeds.values()
         self.batches.append(batch)
         return [self._answer(batch)]
-
-
-def looked_at(path: str | Path) -> bool:
-    """Return whether a photograph of scikit-image or scikit-learn is one of the dozen that is looked at every time."""
-    return AT_LENGTH or Path(path).name in _DOZEN
 
 
 def a_request() -> GenerationRequest:

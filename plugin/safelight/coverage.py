@@ -28,11 +28,16 @@ _SCORED: Mapping[str, Callable[[Mapping[str, Any]], Iterable[Any]]] = {
     IMAGE_SCREENS["nudenet"]: lambda options: _SHIPPED,
     IMAGE_SCREENS["private_detector"]: lambda options: _SHIPPED,
     IMAGE_SCREENS["falconsai"]: lambda options: _SHIPPED,
-    IMAGE_SCREENS["hub_classifier"]: lambda options: dict(options.get("labels", {})).values(),
+    IMAGE_SCREENS["hub_classifier"]: lambda options: _values(options.get("labels")),
     IMAGE_SCREENS["safety_checker"]: lambda options: _SHIPPED,
     IMAGE_SCREENS["teapots"]: lambda options: _TEAPOTS,
 }
 """The categories that a screen scores at most, by its import string and from its options."""
+
+
+def _values(option: Any) -> Iterable[Any]:
+    # What an option should have been is said where its screen is made.
+    return option.values() if isinstance(option, Mapping) else ()
 
 
 def forbidden(policy: Policy) -> tuple[str, ...]:
@@ -54,5 +59,5 @@ def unscored(policy: Policy, parts: Iterable[Part]) -> tuple[str, ...]:
         use = PROMPT_SCREENS.get(part.use) or IMAGE_SCREENS.get(part.use, part.use)
         if use not in _SCORED:
             return ()
-        scored.update(_SCORED[use](part.options))
+        scored.update(name for name in _SCORED[use](part.options) if isinstance(name, str))
     return tuple(name for name in forbidden(policy) if name not in scored)

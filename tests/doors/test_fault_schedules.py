@@ -1,4 +1,4 @@
-"""Hundreds of random schedules of faults through a guard: nothing leaves on whose path a fault or a finding lies."""
+"""A thousand random schedules of faults through a guard: nothing leaves on whose path a fault or a finding lies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from fault_schedules import (
     ScriptedScreen,
     ShakyStore,
 )
-from how_many import how_many
 from safelight.creation import Creation
 from safelight.enforcement import Enforcement
 from safelight.errors import SafelightError
@@ -33,8 +32,8 @@ from safelight.screens.llm_judge import LLMJudge
 from safelight.store.blocked_prompts import BlockedPrompts
 from safelight.store.strikes import Strikes
 
-SCHEDULES = how_many(400, at_length=1_000)
-PARTS = 4
+SCHEDULES = 1_000
+PARTS = 10
 
 POLICY = sentinel_policy()
 

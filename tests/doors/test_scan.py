@@ -27,8 +27,8 @@ from safelight.store.strikes import Strikes
 from scan_crowd import crowd, name, named_in, one_token, packed, populate
 from scripted_gemini import Asked, Reply, ScriptedGemini, fails, refused
 
-PEOPLE = 150
-BAD = (5, 120, 149)
+PEOPLE = 300
+BAD = (5, 120, 299)
 
 CONFIG = """
 [[prompt_screens]]

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from how_many import AT_LENGTH
 from safelight.backends.minilm import DIMENSIONS, MiniLM, Tokens
 from safelight.policy import Policy
 from safelight.request import GenerationRequest, Principal
@@ -31,8 +30,7 @@ SLICES = {
     "news", "craft_words",
 }  # fmt: skip
 PASS_RATES = {"slice": 0.98, "language": 0.96}
-# The MiniLM head is no default, and takes 16 seconds for the suite.
-SCREENS = ("minilm_head", "sentence_head") if AT_LENGTH else ("sentence_head",)
+SCREENS = ("minilm_head", "sentence_head")
 BATCH = 32
 
 

@@ -53,6 +53,13 @@ def test_a_screen_that_was_told_another_category_is_not(part: Part) -> None:
     assert unscored(HARMLESS, (*DEFAULTS, part)) == ("teapots",)
 
 
+@pytest.mark.parametrize(
+    "part", [Part("terms", {"category": ["teapots"]}), Part("hub_classifier", {"labels": "teapots"})]
+)
+def test_an_option_of_a_wrong_type_names_no_category_and_is_no_crash(part: Part) -> None:
+    assert unscored(HARMLESS, (*DEFAULTS, part)) == ("teapots",)
+
+
 def test_what_ships_is_looked_for() -> None:
     for settings in (read_settings("harmless", {}), read_settings(environ={})):
         assert unscored(settings.policy, (*settings.prompt_screens, *settings.image_screens)) == ()

@@ -1,7 +1,4 @@
-"""False alarms of the embedded screens, in all their views, on pictures that scikit-image and scikit-learn ship.
-
-A dozen of the 28; ``TESTS_AT_LENGTH=1`` looks at all.
-"""
+"""False alarms of the embedded screens, in all their views, on the pictures that scikit-image and scikit-learn ship."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from picture_fakes import a_request, looked_at
+from picture_fakes import a_request
 from safelight.policy import Policy
 from safelight.screens import ImageScreen
 from safelight.screens.image_safety import ImageSafetyScreen
@@ -47,7 +44,7 @@ async def test_no_photograph_of_the_packages_raises_an_alarm_at_the_shipped_thre
 ) -> None:
     screen: ImageScreen = make(threads=1)
     found: list[str] = []
-    for path in filter(looked_at, photographs()):
+    for path in photographs():
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
         (verdict,) = await screen.screen_images([picture], a_request(), ())
@@ -60,7 +57,6 @@ def test_the_photographs_are_there() -> None:
     names = {path.name for path in photographs()}
 
     assert len(names) >= 25
-    assert len([*filter(looked_at, photographs())]) >= 12
     # Faces, an animal, a dish, textures and drawings; the logo was an alarm while every tile was taken at its word.
     assert names >= {"astronaut.png", "chelsea.png", "coffee.png", "china.jpg", "brick.png", "phantom.png", "logo.png"}
 

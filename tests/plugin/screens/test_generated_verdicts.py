@@ -1,7 +1,6 @@
-"""20,000 generated answers and verdicts, most of them on a prompt that is known to be bad: no false allow.
+"""100,000 generated answers and verdicts, most of them on a prompt that is known to be bad: no false allow.
 
 Hypothesis draws seeds, and each seed makes a thousand cases, so every run sees new ones: what fails is in the message.
-``TESTS_AT_LENGTH=1`` makes 100,000.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bad_answers import BAD_ANSWERS
-from how_many import how_many
 from safelight.policy import Decision
 from safelight.screens.asked_model import Questions
 from safelight.screens.second_opinion import combine
@@ -111,7 +109,7 @@ def made_up(rng: random.Random) -> tuple[str, bool]:
 
 
 @given(SEEDS)
-@settings(max_examples=how_many(6, at_length=30), deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_made_up_answer_opens_unless_all_of_it_says_so(seed: int) -> None:
     rng = random.Random(seed)
     opened = 0
@@ -138,7 +136,7 @@ def damaged(rng: random.Random) -> str:
 
 
 @given(SEEDS)
-@settings(max_examples=how_many(8, at_length=40), deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_damage_makes_an_allow_of_a_block(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(EACH):
@@ -157,7 +155,7 @@ def test_no_bad_answer_opens() -> None:
         max_size=6,
     )
 )
-@settings(max_examples=how_many(150, at_length=400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_edit_makes_an_allow_of_a_block(edits: list[tuple[int, int, str]]) -> None:
     text = BLOCKS
     for at, length, put in edits:
@@ -181,7 +179,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(JSON_VALUES)
-@settings(max_examples=how_many(150, at_length=400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_other_json_opens(value: Any) -> None:
     assert not opens(json.dumps(value))
 
@@ -205,7 +203,7 @@ def clears(verdict: Verdict) -> bool:
 
 
 @given(SEEDS)
-@settings(max_examples=how_many(6, at_length=30), deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_generated_verdict_of_one_judge_or_two_allows_what_it_does_not_clear(seed: int) -> None:
     rng = random.Random(seed)
     allowed = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -329,7 +329,6 @@ def test_a_head_with_a_number_that_is_none_is_refused() -> None:
 
 
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=DIMENSIONS, max_size=DIMENSIONS))
-@settings(max_examples=25)
 def test_scores_are_numbers_from_0_to_1_whatever_the_vector(vector: list[float]) -> None:
     vectors = np.array([vector], dtype=np.float32)
     scores = Head.shipped().scores(vectors, np.zeros(1, dtype=np.float32))

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from picture_fakes import AWKWARD_SIZES, FIXTURES, MODES, ScriptedSession, a_request, fixture, looked_at, noise
+from picture_fakes import AWKWARD_SIZES, FIXTURES, MODES, ScriptedSession, a_request, fixture, noise
 from safelight.backends.onnx import packaged_file
 from safelight.errors import ConfigError, MissingExtra
 from safelight.policy import Policy
@@ -120,8 +120,8 @@ async def test_finds_what_the_packages_own_detector_finds_and_nothing_else(path:
 
 
 async def test_no_photograph_of_two_packages_is_a_false_alarm_at_the_shipped_policy() -> None:
-    screen, policy, paths = NudeNetScreen(threads=1), Policy.default(), [*filter(looked_at, photographs())]
-    assert len(photographs()) >= 25 and len(paths) >= 12
+    screen, policy, paths = NudeNetScreen(threads=1), Policy.default(), photographs()
+    assert len(paths) >= 25
     scores, singles, ruled = {}, {}, {}
     for path in paths:
         (verdict,) = await judged(screen, in_packages(path))

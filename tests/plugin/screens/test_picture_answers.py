@@ -1,8 +1,7 @@
-"""2,000 generated answers of a picture judge in each of its two forms: none that is not a true all-clear opens.
+"""10,000 generated answers of a picture judge in each of its two forms: none that is not a true all-clear opens.
 
 What an all-clear is, is written down here once more and on its own, from the form's definition. Hypothesis draws seeds,
 and each seed makes a hundred answers, so every run sees new ones: what fails is in the message.
-``TESTS_AT_LENGTH=1`` makes 10,000.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from how_many import how_many
 from safelight.backends.litellm_chat import ChatAnswer
 from safelight.errors import ConfigError
 from safelight.instructions import UnreadableAnswer
@@ -226,7 +224,7 @@ def made_up(rng: random.Random) -> str:
 
 
 @given(SEEDS)
-@settings(max_examples=how_many(12, at_length=60), deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_made_up_or_damaged_answer_opens_unless_it_is_an_all_clear(seed: int) -> None:
     rng = random.Random(seed)
     opened = 0
@@ -250,7 +248,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(JSON_VALUES | st.text(max_size=30))
-@settings(max_examples=how_many(100, at_length=300), deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_no_other_json_opens(value: Any) -> None:
     assert not opens(json.dumps(value))
 
@@ -328,7 +326,7 @@ NO_AT_ALL = {"No": -0.02, "Yes": -4.0}
 
 
 @given(SEEDS)
-@settings(max_examples=how_many(20, at_length=100), deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_likelihoods_open_but_those_of_a_plain_no_to_every_question(seed: int) -> None:
     rng = random.Random(seed)
     opened = 0
